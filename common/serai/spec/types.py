@@ -4,7 +4,7 @@ One set of types serves the file, the wire and the JSON Schema. Quantities are t
 `serai.units`; `serai.spec.codec` turns them into their written form and back.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, dataclass_transform
 
 import msgspec
 
@@ -19,6 +19,7 @@ QUEUE_TIMEOUTS_S = (1, 5, 30, 120)
 RETRY_MODES = ("never", "connection", "idempotent")
 
 
+@dataclass_transform(frozen_default=True, kw_only_default=True)
 class SpecPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of every mapping in a spec: immutable, unknown keys refused."""
 
