@@ -1,0 +1,209 @@
+"""The operator HTTP API (`/v1/…`) as types: what the CLI and other clients send and get.
+
+The OpenAPI description is generated from these types. Errors are problem+json (`Problem`) with a
+stable `code`.
+"""
+
+from typing import Annotated
+
+import msgspec
+
+from serai.engine import LogLine, LogQuery
+from serai.model import ApiState, Replica, Value, Version
+from serai.report import NodeReport
+from serai.spec.types import ApiSpec
+
+__all__ = ["LogLine", "LogQuery"]
+
+MAX_APIS_PER_DEPLOY = 40
+MAX_REQUEST_BYTES = 8 * 2**20
+
+
+class FieldProblem(Value):
+    """One fault of a request, with its place in the file where that is known."""
+
+    path: str
+    message: str
+    file: str = ""
+    line: int = 0
+    column: int = 0
+
+
+class Problem(Value):
+    """An error: `code` is stable; `detail` says what happened, why, and what to do next."""
+
+    status: int
+    code: str
+    title: str
+    detail: str
+    type: str = "about:blank"
+    problems: tuple[FieldProblem, ...] = ()
+
+
+class Info(Value):
+    """What a client must know before it deploys.
+
+    `python` ("3.11") and `platform` (as uv names it) are what requirements are resolved for,
+    together with `runtime_requirements`; `gateway_url` is where callers send requests.
+    """
+
+    serai_version: str
+    epoch: int
+    started_at_s: float
+    gateway_url: str
+    python: str
+    platform: str
+    runtime_digest: str
+    runtime_requirements: tuple[str, ...]
+    docker_problem: str | None = None
+
+
+class DeployItem(Value):
+    """One API to deploy: its spec, the digest of its bundle and of its lock ("" for none)."""
+
+    spec: ApiSpec
+    bundle: str = ""
+    lock: str = ""
+
+
+class DeployRequest(Value):
+    """Several APIs, accepted all together or not at all. `force` deploys over a running update."""
+
+    apis: Annotated[tuple[DeployItem, ...], msgspec.Meta(min_length=1, max_length=1000)]
+    force: bool = False
+
+
+class Change(Value):
+    """One difference between what is deployed and what is asked: `restarts` says its price."""
+
+    path: str
+    before: str
+    after: str
+    restarts: bool
+
+
+class ApiPlan(Value):
+    """What a deploy does to one API.
+
+    `action` is `create`, `new version`, `settings` or `up to date`; `version` is the name that the
+    version has or will have; `explanation` tells in a sentence what will happen to replicas.
+    """
+
+    api: str
+    action: str
+    version: str
+    explanation: str
+    changes: tuple[Change, ...] = ()
+
+
+class PlanAnswer(Value):
+    """What a deploy would do, or has begun to do."""
+
+    apis: tuple[ApiPlan, ...]
+
+
+class ScaleRequest(Value):
+    """How many replicas to keep; must lie within the API's bounds."""
+
+    replicas: Annotated[int, msgspec.Meta(ge=0, le=10_000)]
+
+
+class Traffic(Value):
+    """What goes through an API (or one version of it), over all gateways.
+
+    Rates and quantiles are of the last 60 s (None where nothing is known); the responses by class
+    are totals since the gateways' counters began.
+    """
+
+    requests_per_s: float | None = None
+    in_flight: int = 0
+    queued: int = 0
+    held: int = 0
+    responses_2xx: int = 0
+    responses_4xx: int = 0
+    responses_5xx: int = 0
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+
+
+class ApiStatus(Value):
+    """One API as `serai get` lists it.
+
+    `version` serves ("" before the first is ready), `candidate` is on its way ("" when none);
+    `reason` says in words why the state is what it is; `last_error` is why the last update failed
+    (of version `failed_version`).
+    """
+
+    name: str
+    kind: str
+    state: ApiState
+    reason: str
+    endpoint: str
+    url: str
+    version: str
+    candidate: str
+    ready: int
+    wanted: int
+    traffic: Traffic
+    updated_at_s: float
+    last_error: str = ""
+    failed_version: str = ""
+
+
+class ApiList(Value):
+    """All APIs, sorted by name."""
+
+    apis: tuple[ApiStatus, ...]
+
+
+class ReplicaStatus(Value):
+    """One replica with what it uses (None where unknown)."""
+
+    replica: Replica
+    cpu_cores: float | None = None
+    memory_bytes: int | None = None
+    in_flight: int | None = None
+
+
+class VersionStatus(Value):
+    """One version that the store knows, newest first; `role` is serving, candidate, old."""
+
+    version: Version
+    role: str
+    ready: int
+    traffic: Traffic
+
+
+class ApiDescription(Value):
+    """Everything about one API."""
+
+    status: ApiStatus
+    spec: ApiSpec
+    replicas: tuple[ReplicaStatus, ...]
+    versions: tuple[VersionStatus, ...]
+
+
+class NodeStatus(Value):
+    """One node: its last report and how old that is; `state` is `up` or `silent`."""
+
+    state: str
+    age_s: float
+    report: NodeReport
+
+
+class NodeList(Value):
+    """All nodes that have reported since the scheduler started, sorted by name."""
+
+    nodes: tuple[NodeStatus, ...]
+
+
+class Digests(Value):
+    """Digests of blobs: asked about, or found missing."""
+
+    digests: Annotated[tuple[str, ...], msgspec.Meta(max_length=100_000)]
+
+
+class Done(Value):
+    """An order was accepted; `message` says what happens now."""
+
+    message: str
