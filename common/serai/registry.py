@@ -1,0 +1,27 @@
+"""The port to what is ready: the servers that may take traffic."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from serai.model import Server, Value
+
+
+class Listing(Value):
+    """The ready servers at one moment; `revision` rises with every change."""
+
+    revision: int
+    servers: tuple[Server, ...]
+
+
+class Registry(Protocol):
+    """Where ready replicas are listed: memory on one machine, Consul's health in a cluster."""
+
+    async def watch(self, after: int, wait_s: float) -> Listing:
+        """Return once the servers changed after revision `after`, or after `wait_s`."""
+        ...
+
+
+class Publisher(Protocol):
+    """Where an engine without a registry of its own announces what is ready."""
+
+    def publish(self, servers: Sequence[Server]) -> None: ...

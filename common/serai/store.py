@@ -1,0 +1,59 @@
+"""The port to wanted state: small keys, all-or-nothing commits, fenced by the leader's epoch."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from serai.model import Value
+
+MAX_VALUE_BYTES = 512 * 2**10
+
+
+class Entry(Value):
+    """A key as it stands; `revision` rises with every change of the store."""
+
+    key: str
+    value: bytes
+    revision: int
+
+
+class Write(Value):
+    """Put `value` (None deletes the key); `expect` is the revision that the key must have.
+
+    `expect` 0 means that the key must not exist, None that nothing is expected.
+    """
+
+    key: str
+    value: bytes | None
+    expect: int | None = None
+
+
+class Snapshot(Value):
+    """All entries below a prefix, in the order of their keys, at one revision of the store."""
+
+    revision: int
+    entries: tuple[Entry, ...]
+
+
+class Store(Protocol):
+    """Where wanted state lives: SQLite on one machine, Consul's KV in a cluster."""
+
+    async def get(self, key: str) -> Entry | None: ...
+
+    async def scan(self, prefix: str) -> Snapshot: ...
+
+    async def watch(self, prefix: str, after: int, wait_s: float) -> Snapshot:
+        """Return once something below `prefix` changed after that revision, or after `wait_s`."""
+        ...
+
+    async def commit(self, writes: Sequence[Write], epoch: int) -> int:
+        """Carry out all writes or none; return the store's new revision.
+
+        Raises Refused with code `fenced` when a higher epoch has been seen, `conflict` when a
+        key is not at the revision expected, `too_large` when a value passes MAX_VALUE_BYTES;
+        Unavailable when the disk is full or the store is away.
+        """
+        ...
+
+    async def raise_epoch(self) -> int:
+        """Return a new epoch, higher than any before; orders of lower ones are refused."""
+        ...

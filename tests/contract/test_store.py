@@ -1,0 +1,113 @@
+"""One suite for every store."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from serai.errors import Refused
+from serai.memory import MemoryStore
+from serai.store import MAX_VALUE_BYTES, Store, Write
+from serai_scheduler.store.sqlite import SqliteStore
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    if request.param == "memory":
+        yield MemoryStore()
+        return
+    opened = SqliteStore(tmp_path / "store.db")
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+def put(key: str, value: str, expect: int | None = None) -> Write:
+    return Write(key=key, value=value.encode(), expect=expect)
+
+
+async def test_reads_what_was_written_in_the_order_of_keys(store: Store) -> None:
+    await store.commit([put("apis/b", "2"), put("apis/a", "1"), put("routes/a", "3")], epoch=0)
+    snapshot = await store.scan("apis/")
+    assert [(entry.key, entry.value) for entry in snapshot.entries] == [
+        ("apis/a", b"1"),
+        ("apis/b", b"2"),
+    ]
+    entry = await store.get("routes/a")
+    assert entry is not None and entry.value == b"3" and entry.revision == snapshot.revision
+    assert await store.get("apis/c") is None
+
+
+async def test_a_commit_is_all_or_nothing(store: Store) -> None:
+    first = await store.commit([put("a", "1")], epoch=0)
+    with pytest.raises(Refused) as caught:
+        await store.commit([put("b", "2"), put("a", "9", expect=first + 5)], epoch=0)
+    assert caught.value.code == "conflict"
+    assert await store.get("b") is None
+    entry = await store.get("a")
+    assert entry is not None and entry.value == b"1"
+
+
+async def test_create_only_is_refused_for_a_key_that_exists(store: Store) -> None:
+    await store.commit([put("a", "1", expect=0)], epoch=0)
+    with pytest.raises(Refused):
+        await store.commit([put("a", "2", expect=0)], epoch=0)
+    await store.commit([Write(key="a", value=None)], epoch=0)
+    await store.commit([put("a", "3", expect=0)], epoch=0)
+    entry = await store.get("a")
+    assert entry is not None and entry.value == b"3"
+
+
+async def test_a_lower_epoch_is_fenced(store: Store) -> None:
+    old = await store.raise_epoch()
+    new = await store.raise_epoch()
+    assert new > old
+    await store.commit([put("a", "new")], epoch=new)
+    with pytest.raises(Refused) as caught:
+        await store.commit([put("a", "old")], epoch=old)
+    assert caught.value.code == "fenced"
+    entry = await store.get("a")
+    assert entry is not None and entry.value == b"new"
+
+
+async def test_values_are_bounded(store: Store) -> None:
+    await store.commit([put("a", "x" * MAX_VALUE_BYTES)], epoch=0)
+    with pytest.raises(Refused) as caught:
+        await store.commit([put("a", "x" * (MAX_VALUE_BYTES + 1))], epoch=0)
+    assert caught.value.code == "too_large"
+
+
+async def test_a_watch_returns_at_a_change_below_its_prefix_only(store: Store) -> None:
+    seen = (await store.scan("apis/")).revision
+    watching = asyncio.create_task(store.watch("apis/", seen, wait_s=30))
+    await store.commit([put("routes/a", "1")], epoch=0)
+    done, _ = await asyncio.wait({watching}, timeout=0.1)
+    assert not done
+    await store.commit([put("apis/a", "1")], epoch=0)
+    snapshot = await asyncio.wait_for(watching, 5)
+    assert [entry.key for entry in snapshot.entries] == ["apis/a"]
+    watching = asyncio.create_task(store.watch("apis/", snapshot.revision, wait_s=30))
+    await store.commit([Write(key="apis/a", value=None)], epoch=0)
+    assert (await asyncio.wait_for(watching, 5)).entries == ()
+
+
+async def test_a_watch_without_a_change_ends_in_time(store: Store) -> None:
+    snapshot = await store.watch("apis/", 0, wait_s=0.05)
+    assert snapshot.entries == ()
+
+
+async def test_sqlite_keeps_everything_across_a_restart(tmp_path: Path) -> None:
+    first = SqliteStore(tmp_path / "store.db")
+    await first.open()
+    epoch = await first.raise_epoch()
+    revision = await first.commit([put("a", "1")], epoch=epoch)
+    await first.close()
+    second = SqliteStore(tmp_path / "store.db")
+    await second.open()
+    entry = await second.get("a")
+    assert entry is not None and (entry.value, entry.revision) == (b"1", revision)
+    assert await second.raise_epoch() == epoch + 1
+    with pytest.raises(Refused):
+        await second.commit([put("a", "2")], epoch=epoch)
+    await second.close()
