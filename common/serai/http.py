@@ -32,7 +32,7 @@ def answer(value: object, status: int = 200) -> web.Response:
 
 
 async def read_body(request: web.Request, kind: type[T], limit_bytes: int) -> T:
-    """Read a typed JSON body; raise Refused when it is too big, ConfigError when it does not fit."""
+    """Read a typed JSON body; Refused when it is too big, ConfigError when it does not fit."""
     data = bytearray()
     async for chunk in request.content.iter_chunked(2**16):
         data += chunk
@@ -62,7 +62,7 @@ class ProblemAnswer(Refused):
 
 
 async def read_answer(response: aiohttp.ClientResponse, kind: type[T]) -> T:
-    """Read a typed answer; raise ProblemAnswer, or Unavailable for what the scheduler never sends."""
+    """Read a typed answer; ProblemAnswer, or Unavailable for what the scheduler never sends."""
     raw = await response.read()
     if response.status < HTTPStatus.BAD_REQUEST:
         return wire.decode(raw, kind)
