@@ -1,0 +1,40 @@
+"""Specs as JSON and back: quantities travel in their written form (30s, 32Mi, 200m)."""
+
+from typing import Any
+
+import msgspec
+
+from serai.spec.types import ApiSpec
+from serai.units import Cpu, Duration, Size
+
+QUANTITIES = (Duration, Size, Cpu)
+
+
+def enc_hook(value: object) -> str:
+    """Write a quantity; for msgspec encoders of any type that contains a spec."""
+    if isinstance(value, QUANTITIES):
+        return str(value)
+    raise NotImplementedError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def dec_hook(kind: type, raw: Any) -> Any:
+    """Read a quantity; raise ValueError with what is allowed."""
+    if issubclass(kind, QUANTITIES):
+        return kind.parse(raw)
+    raise NotImplementedError(f"{kind.__name__} cannot be read from JSON")
+
+
+def encode(spec: ApiSpec) -> bytes:
+    """Return a spec as JSON."""
+    return msgspec.json.encode(spec, enc_hook=enc_hook)
+
+
+def decode(data: bytes) -> ApiSpec:
+    """Read a spec from JSON; raise msgspec.ValidationError naming what does not fit."""
+    return msgspec.json.decode(data, type=ApiSpec, dec_hook=dec_hook)
+
+
+def to_builtins(spec: ApiSpec) -> dict[str, Any]:
+    """Return a spec as plain dicts, lists and scalars, quantities in their written form."""
+    plain: dict[str, Any] = msgspec.to_builtins(spec, enc_hook=enc_hook)
+    return plain

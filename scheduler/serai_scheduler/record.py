@@ -1,0 +1,94 @@
+"""What the store keeps of an API, and where: the leader's whole memory of it.
+
+A leader acts from these alone, so whatever must survive its death is in here: the counts, the
+versions under way, and since when each replica drains. Times are wall-clock seconds.
+"""
+
+from serai.model import Value, Version
+from serai.spec.types import ApiSpec
+
+APIS = "apis/"
+VERSIONS = "versions/"
+ROUTES = "routes/"
+
+
+def api_key(api: str) -> str:
+    return APIS + api
+
+
+def version_key(api: str, version: str) -> str:
+    return f"{VERSIONS}{api}/{version}"
+
+
+def route_key(api: str) -> str:
+    return ROUTES + api
+
+
+class Draining(Value):
+    """A replica that gets no new requests since route revision `revision`."""
+
+    replica: str
+    since_s: float
+    revision: int
+
+
+class Candidate(Value):
+    """A version on its way to serve, with the settings that come into force with it."""
+
+    version: str
+    spec: ApiSpec
+    since_s: float
+
+
+class Retiring(Value):
+    """A version that no longer serves since route revision `revision`."""
+
+    version: str
+    since_s: float
+    revision: int
+
+
+class ApiRecord(Value):
+    """One API. `spec` holds the settings in force; `stable` is "" until a version has served.
+
+    `replicas` is the wanted count, `next_number` the number of the next version, `revision` the
+    revision of its route. `last_error` is why version `failed_version` did not come to serve, with
+    the end of its log; a later success clears them.
+    """
+
+    name: str
+    spec: ApiSpec
+    replicas: int
+    created_at_s: float
+    updated_at_s: float
+    stable: str = ""
+    candidate: Candidate | None = None
+    retiring: tuple[Retiring, ...] = ()
+    draining: tuple[Draining, ...] = ()
+    next_number: int = 1
+    revision: int = 0
+    deleting_since_s: float | None = None
+    last_error: str = ""
+    failed_version: str = ""
+    failed_log: tuple[str, ...] = ()
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """Return the names of all versions that may have replicas."""
+        names = [self.stable] if self.stable else []
+        names += [self.candidate.version] if self.candidate else []
+        return tuple(names + [old.version for old in self.retiring])
+
+
+class StoredApi(Value):
+    """A record with its versions by name and the store's revision of the record."""
+
+    record: ApiRecord
+    store_revision: int
+    versions: dict[str, Version]
+
+
+def wanted_replicas(record: ApiRecord, spec: ApiSpec) -> int:
+    """Return how many replicas a version under these settings shall have."""
+    bounds = spec.autoscaling
+    return min(max(record.replicas, bounds.min_replicas), bounds.max_replicas)

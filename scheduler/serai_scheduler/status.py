@@ -1,0 +1,62 @@
+"""What an API is like, told in words: a pure function of its record and its replicas."""
+
+from collections.abc import Sequence
+
+from serai.model import ApiState, Replica, ReplicaState
+from serai_scheduler.record import ApiRecord, wanted_replicas
+
+
+def state_of(record: ApiRecord, replicas: Sequence[Replica]) -> tuple[ApiState, str]:
+    """Return the state of an API and the reason for it."""
+    if record.deleting_since_s is not None:
+        left = sum(r.alive for r in replicas)
+        return ApiState.DELETING, f"{left} replicas still end"
+    if record.candidate is not None:
+        return ApiState.UPDATING, _progress(record, replicas)
+    if not record.stable:
+        return ApiState.ERROR, record.last_error or "no version has ever been ready"
+    ready, wanted = ready_count(record, replicas), wanted_replicas(record, record.spec)
+    if wanted == 0 and ready == 0:
+        return ApiState.IDLE, "scaled to zero"
+    if ready >= wanted:
+        failed = f"; {record.failed_version} failed: {record.last_error}"
+        return ApiState.LIVE, "all replicas are ready" + (failed if record.last_error else "")
+    failing = _newest_failure(record, replicas)
+    state = ApiState.ERROR if ready == 0 and failing else ApiState.DEGRADED
+    why = f": {failing}" if failing else f": {_waiting(record.stable, replicas)}"
+    return state, f"{ready} of {wanted} replicas ready{why}"
+
+
+def ready_count(record: ApiRecord, replicas: Sequence[Replica]) -> int:
+    """Return how many replicas of the serving version take traffic."""
+    leaving = {entry.replica for entry in record.draining}
+    return sum(
+        r.version == record.stable and r.state is ReplicaState.READY and r.id not in leaving
+        for r in replicas
+    )
+
+
+def _progress(record: ApiRecord, replicas: Sequence[Replica]) -> str:
+    assert record.candidate is not None
+    name = record.candidate.version
+    wanted = wanted_replicas(record, record.candidate.spec)
+    ready = sum(r.version == name and r.state is ReplicaState.READY for r in replicas)
+    return f"{name}: {ready} of {wanted} replicas ready, {_waiting(name, replicas)}"
+
+
+def _waiting(version: str, replicas: Sequence[Replica]) -> str:
+    """Say what the replicas that are not ready are doing, each thing once with its count."""
+    doing: dict[str, int] = {}
+    for replica in replicas:
+        if replica.version == version and replica.alive and replica.state != ReplicaState.READY:
+            text = f"{replica.state.value} ({replica.reason})" if replica.reason else replica.state
+            doing[text] = doing.get(text, 0) + 1
+    return ", ".join(f"{count} {text}" for text, count in sorted(doing.items())) or "starting soon"
+
+
+def _newest_failure(record: ApiRecord, replicas: Sequence[Replica]) -> str:
+    failed = [r for r in replicas if r.version == record.stable and r.state is ReplicaState.FAILED]
+    if not failed:
+        return ""
+    newest = max(failed, key=lambda r: r.ended_at_s or 0.0)
+    return newest.reason or (str(newest.exit) if newest.exit else "a replica failed")

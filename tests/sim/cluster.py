@@ -1,0 +1,200 @@
+"""A simulated node: an engine and a gateway that obey their ports and fail as real ones do.
+
+One seed replays one run. The engine keeps the rules of its port and counts what must never
+happen; the gateway carries out routes with a delay and reports what is in flight on it.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from random import Random
+
+import msgspec
+
+from serai.clock import SimClock
+from serai.engine import LogLine, LogQuery
+from serai.errors import Unavailable
+from serai.memory import MemoryStore
+from serai.model import Exit, Replica, ReplicaState, Server, Version, server_id
+from serai.report import GatewayReading, ServerTraffic, VersionTraffic
+from serai.routes import Route
+from serai.wire import decode
+from serai_scheduler.record import ROUTES
+
+BROKEN = "broken"
+"""The bundle of a version whose replicas always fail."""
+
+
+class SimEngine:
+    """Replicas that need a while to start, crash now and then, and take their time to end."""
+
+    def __init__(self, rng: Random, clock: SimClock) -> None:
+        self.fault_rate = 0.0
+        self.violations: list[str] = []
+        self._rng = rng
+        self._clock = clock
+        self._replicas: dict[str, Replica] = {}
+        self._due_s: dict[str, float] = {}
+        self._contents: dict[str, Version] = {}
+        self.gateway: SimGateway | None = None
+
+    def _maybe_away(self) -> None:
+        if self._rng.random() < self.fault_rate:
+            raise Unavailable("simulated")
+
+    async def observe(self) -> Sequence[Replica]:
+        self._maybe_away()
+        return tuple(self._replicas.values())
+
+    async def start(self, replica: str, version: Version, epoch: int) -> None:
+        self._maybe_away()
+        if replica in self._replicas:
+            return
+        self._contents[replica] = version
+        self._replicas[replica] = Replica(
+            id=replica,
+            api=version.api,
+            version=version.name,
+            node="node",
+            state=ReplicaState.STARTING,
+            created_at_s=self._clock.wall(),
+        )
+        self._due_s[replica] = self._clock.now() + self._rng.uniform(0.5, 6.0)
+        self._maybe_away()  # the order was carried out, its answer is lost
+
+    async def stop(self, replica: str, grace_s: float, epoch: int) -> None:
+        self._maybe_away()
+        found = self._replicas.get(replica)
+        if found is None or not found.alive or found.state is ReplicaState.DRAINING:
+            return
+        assert self.gateway is not None
+        self.gateway.check_stop(found, self.violations)
+        self._change(replica, state=ReplicaState.DRAINING, servers=())
+        self._due_s[replica] = self._clock.now() + self._rng.uniform(0.1, 3.0)
+        self._maybe_away()
+
+    async def forget(self, api: str, epoch: int) -> None:
+        self._replicas = {i: r for i, r in self._replicas.items() if r.api != api or r.alive}
+
+    async def logs(self, query: LogQuery) -> AsyncIterator[LogLine]:
+        lines: tuple[LogLine, ...] = ()
+        for line in lines:
+            yield line
+
+    def _change(self, replica: str, **fields: object) -> None:
+        self._replicas[replica] = msgspec.structs.replace(self._replicas[replica], **fields)
+
+    def step(self) -> None:
+        """Let time pass: what is due happens, and now and then a replica dies."""
+        for replica in list(self._replicas.values()):
+            if replica.alive and self._clock.now() >= self._due_s.get(replica.id, 0.0):
+                self._advance(replica)
+
+    def _advance(self, replica: Replica) -> None:
+        match replica.state:
+            case ReplicaState.STARTING if self._contents[replica.id].content.bundle == BROKEN:
+                self._fail(replica.id, "broken by design")
+            case ReplicaState.STARTING:
+                self._change(replica.id, state=ReplicaState.READY, servers=self._servers(replica))
+            case ReplicaState.DRAINING:
+                self._change(replica.id, state=ReplicaState.STOPPED, ended_at_s=self._clock.wall())
+            case ReplicaState.READY if self._rng.random() < self.fault_rate / 50:
+                self._fail(replica.id, "killed by SIGKILL")
+
+    def _fail(self, replica: str, why: str) -> None:
+        self._change(
+            replica,
+            state=ReplicaState.FAILED,
+            reason=why,
+            exit=Exit(exit_code=1),
+            servers=(),
+            ended_at_s=self._clock.wall(),
+        )
+
+    def _servers(self, replica: Replica) -> tuple[Server, ...]:
+        return (
+            Server(
+                id=server_id(replica.id, 0),
+                replica=replica.id,
+                api=replica.api,
+                version=replica.version,
+                host="127.0.0.1",
+                port=1,
+                capacity=4,
+            ),
+        )
+
+    @property
+    def servers(self) -> list[Server]:
+        return [s for r in self._replicas.values() if r.alive for s in r.servers]
+
+    @property
+    def replicas(self) -> list[Replica]:
+        return list(self._replicas.values())
+
+
+class SimGateway:
+    """Carries out routes some seconds late; requests on a draining server end by and by."""
+
+    def __init__(self, rng: Random, store: MemoryStore, engine: SimEngine) -> None:
+        self.silent_rate = 0.0
+        self._rng = rng
+        self._store = store
+        self._engine = engine
+        self._routes: dict[str, Route] = {}
+        self._in_flight: dict[str, int] = {}
+        self._queued: dict[tuple[str, str], int] = {}
+        engine.gateway = self
+
+    async def step(self) -> GatewayReading | None:
+        """Carry out what is wanted (sometimes later), serve a little, and report (sometimes)."""
+        if self._rng.random() > self.silent_rate:
+            snapshot = await self._store.scan(ROUTES)
+            self._routes = {
+                (route := decode(entry.value, Route)).api: route for entry in snapshot.entries
+            }
+        self._serve()
+        return None if self._rng.random() < self.silent_rate else self._reading()
+
+    def serving(self, api: str) -> str:
+        """Return the version that takes the traffic of an API."""
+        route = self._routes.get(api)
+        shares = route.versions if route else ()
+        return next((share.version for share in shares if share.share), "")
+
+    def _serve(self) -> None:
+        draining = {d for route in self._routes.values() for d in route.draining}
+        live = {server.id: server for server in self._engine.servers}
+        for name, server in live.items():
+            takes = self.serving(server.api) == server.version and server.replica not in draining
+            queue = self._queued.get((server.api, server.version), 0)
+            self._in_flight[name] = max(0, self._in_flight.get(name, 0) - self._rng.randint(0, 3))
+            if takes or (queue and server.replica not in draining):
+                self._in_flight[name] = self._rng.randint(0, 4)
+                self._queued[server.api, server.version] = max(0, queue - 2)
+            if takes and self._rng.random() < 0.2:
+                self._queued[server.api, server.version] = self._rng.randint(1, 6)
+        self._in_flight = {name: n for name, n in self._in_flight.items() if name in live}
+
+    def _reading(self) -> GatewayReading:
+        return GatewayReading(
+            run="run",
+            ready=True,
+            revisions={api: route.revision for api, route in self._routes.items()},
+            servers=tuple(
+                ServerTraffic(server=name, state="ready", in_flight=count)
+                for name, count in self._in_flight.items()
+            ),
+            versions=tuple(
+                VersionTraffic(api=api, version=version, queued=count)
+                for (api, version), count in self._queued.items()
+            ),
+        )
+
+    def check_stop(self, replica: Replica, violations: list[str]) -> None:
+        """Record a stop that would lose requests."""
+        route = self._routes.get(replica.api)
+        if route is None or not replica.servers:
+            return
+        if replica.id not in route.draining:
+            violations.append(f"{replica.id} stopped while it takes new requests")
+        elif any(self._in_flight.get(server.id, 0) for server in replica.servers):
+            violations.append(f"{replica.id} stopped with requests in flight")
