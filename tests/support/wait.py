@@ -11,10 +11,10 @@ PERIOD_S = 0.02
 
 def until(probe: Callable[[], T], within_s: float = 10.0, what: str = "") -> T:
     """Return the first truthy answer of `probe`; fail when there is none in time."""
-    deadline_s = time.monotonic() + within_s  # noqa: TID251
+    deadline_s = time.monotonic() + within_s
     while not (answer := probe()):
-        assert time.monotonic() < deadline_s, what or f"not within {within_s} s: {probe}"  # noqa: TID251
-        time.sleep(PERIOD_S)  # noqa: TID251
+        assert time.monotonic() < deadline_s, what or f"not within {within_s} s: {probe}"
+        time.sleep(PERIOD_S)
     return answer
 
 
@@ -22,11 +22,11 @@ async def auntil(
     probe: Callable[[], T | Awaitable[T]], within_s: float = 10.0, what: str = ""
 ) -> T:
     """Like `until`, for a plain or async probe, without blocking the loop."""
-    deadline_s = time.monotonic() + within_s  # noqa: TID251
+    deadline_s = time.monotonic() + within_s
     while True:
         raw = probe()
         answer: T = await raw if isinstance(raw, Awaitable) else raw
         if answer:
             return answer
-        assert time.monotonic() < deadline_s, what or f"not within {within_s} s: {probe}"  # noqa: TID251
-        await asyncio.sleep(PERIOD_S)  # noqa: TID251
+        assert time.monotonic() < deadline_s, what or f"not within {within_s} s: {probe}"
+        await asyncio.sleep(PERIOD_S)

@@ -1,0 +1,23 @@
+"""What one worker process is doing, as its probes tell it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """Where a worker is in its life."""
+
+    IMPORTING = "importing"
+    LOADING = "loading"
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"
+
+
+@dataclass
+class WorkerState:
+    """Changed on the event loop only. `open_requests` counts answers not yet finished."""
+
+    phase: Phase = Phase.IMPORTING
+    failure: str = ""
+    open_requests: int = 0
