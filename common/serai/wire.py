@@ -3,10 +3,10 @@
 from typing import TypeVar
 
 import msgspec
-from serai.spec.codec import dec_hook, enc_hook
 
 from serai.errors import ConfigError
 from serai.model import VersionContent, digest_of
+from serai.spec.codec import dec_hook, enc_hook
 
 T = TypeVar("T")
 
