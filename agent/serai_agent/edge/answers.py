@@ -1,0 +1,116 @@
+"""What HAProxy's runtime API answers, as values. Pure."""
+
+import csv
+from dataclasses import dataclass
+
+from serai_agent.edge.layout import SLOT_PREFIX, TABLE
+
+ADMIN_MAINTENANCE = 0x01
+ADMIN_DRAIN = 0x08
+
+
+@dataclass(frozen=True)
+class SeenServer:
+    """One server as HAProxy has it; `up` is its own check's verdict."""
+
+    slot: str
+    name: str
+    id: int
+    address: str
+    maxconn: int
+    in_flight: int
+    up: bool
+    drain: bool
+    maintenance: bool
+
+
+@dataclass(frozen=True)
+class SeenSlot:
+    """One backend's counters: `current` counts queued requests too."""
+
+    name: str
+    current: int
+    queued: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All that is observed of HAProxy at one moment."""
+
+    routes: dict[str, str]
+    servers: tuple[SeenServer, ...]
+    slots: dict[str, SeenSlot]
+
+
+def parse_map(text: str) -> dict[str, str]:
+    """Read `show map`: lines of `0xREF KEY VALUE`."""
+    rows = (line.split(" ", 2) for line in text.splitlines() if line.startswith("0x"))
+    return {row[1]: row[2] for row in rows if len(row) == 3}
+
+
+def parse_stat(text: str) -> tuple[dict[str, SeenSlot], dict[tuple[str, str], dict[str, str]]]:
+    """Read `show stat` of backends and servers; return slots, and server rows by slot and name."""
+    lines = text.lstrip("# ").splitlines()
+    slots: dict[str, SeenSlot] = {}
+    servers: dict[tuple[str, str], dict[str, str]] = {}
+    for row in csv.DictReader(lines):
+        backend, name = row.get("pxname") or "", row.get("svname") or ""
+        if not backend.startswith(SLOT_PREFIX):
+            continue
+        if name == "BACKEND":
+            slots[backend] = SeenSlot(
+                backend, _number(row["scur"]), _number(row["qcur"]), _number(row["stot"])
+            )
+        else:
+            servers[backend, name] = row
+    return slots, servers
+
+
+def parse_servers(
+    state: str, rows: dict[tuple[str, str], dict[str, str]]
+) -> tuple[SeenServer, ...]:
+    """Read `show servers state`, joined with the rows of `show stat`."""
+    found = []
+    for line in state.splitlines():
+        parts = line.split()
+        if len(parts) < 19 or not parts[1].startswith(SLOT_PREFIX):
+            continue
+        slot, server_id, name, address = parts[1], int(parts[2]), parts[3], parts[4]
+        admin, port = int(parts[6]), parts[18]
+        row = rows.get((slot, name), {})
+        found.append(
+            SeenServer(
+                slot=slot,
+                name=name,
+                id=server_id,
+                address=f"{address}:{port}",
+                maxconn=_number(row.get("slim", "")),
+                in_flight=_number(row.get("scur", "")),
+                up=row.get("status", "").startswith("UP"),
+                drain=bool(admin & ADMIN_DRAIN) or _number(row.get("weight", "1")) == 0,
+                maintenance=bool(admin & ADMIN_MAINTENANCE),
+            )
+        )
+    return tuple(found)
+
+
+def parse_table(text: str) -> dict[str, int]:
+    """Read `show table`: how many requests each API has at once, held ones included."""
+    counts: dict[str, int] = {}
+    for line in text.splitlines():
+        if " key=" not in line or f"table: {TABLE}" in line:
+            continue
+        fields = dict(part.split("=", 1) for part in line.split() if "=" in part)
+        if "key" in fields and "conn_cur" in fields:
+            counts[fields["key"]] = int(fields["conn_cur"])
+    return counts
+
+
+def parse_info(text: str) -> dict[str, str]:
+    """Read `show info`: lines of `NAME: VALUE`."""
+    return dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isdigit() else 0

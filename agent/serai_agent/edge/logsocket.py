@@ -1,0 +1,64 @@
+"""The datagram socket that HAProxy logs to."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from pathlib import Path
+
+from serai_agent.edge.outcomes import Outcomes
+
+log = logging.getLogger(__name__)
+
+RECEIVE_BUFFER_BYTES = 8 * 2**20
+DATAGRAM_BYTES = 4096
+BATCH = 500
+QUEUE_LENGTH = 1024
+QUEUE_PATH = Path("/proc/sys/net/unix/max_dgram_qlen")
+
+
+class LogSocket:
+    """Feeds HAProxy's lines to an aggregation; HAProxy drops lines while nobody reads."""
+
+    def __init__(self, path: Path, outcomes: Outcomes) -> None:
+        self._path = path
+        self._outcomes = outcomes
+        self._socket: socket.socket | None = None
+
+    def open(self) -> None:
+        """Bind anew: a running HAProxy finds the new socket by its path."""
+        _raise_queue_length()
+        self._path.unlink(missing_ok=True)
+        opened = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        opened.setblocking(False)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        opened.bind(str(self._path))
+        self._socket = opened
+        asyncio.get_running_loop().add_reader(opened, self._read)
+
+    def close(self) -> None:
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
+
+    def _read(self) -> None:
+        assert self._socket is not None
+        add, receive = self._outcomes.add, self._socket.recv
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(BATCH):  # bounded: other tasks of the loop have their turn
+                add(receive(DATAGRAM_BYTES))
+
+
+def _raise_queue_length() -> None:
+    """Let the kernel keep more lines than its default (often 10) while we are busy."""
+    try:
+        if int(QUEUE_PATH.read_text()) < QUEUE_LENGTH:
+            QUEUE_PATH.write_text(str(QUEUE_LENGTH))
+    except (OSError, ValueError):
+        log.info(
+            "log queue not raised",
+            extra={
+                "why": "needs root: sysctl net.unix.max_dgram_qlen=1024; lost lines are counted"
+            },
+        )
