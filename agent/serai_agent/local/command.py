@@ -1,94 +1,144 @@
-"""What to run for a version on this machine: command, environment and ports. Pure."""
+"""How a replica is started: its command line, environment and servers. Pure."""
 
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 
-from serai.errors import Refused
-from serai.model import Version
-
-RUNTIME_QUEUE = 8
-DEREGISTRATION_DELAY_S = 0.5
-"""How long a replica serves on after SIGTERM; the gateways were told before."""
+from serai.errors import ConfigError
+from serai.model import Server, Version, server_id
+from serai_agent.local.folder import Launch, Order, ReplicaFolder
+from serai_agent.local.place import Place
+from serai_agent.local.settings import PASSED_ON_FOR_GPUS, LocalSettings
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a replica runs: folders as absolute paths, `python` of its environment."""
-
-    folder: Path
-    project: Path
-    python: Path | None
-    ports: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command to run, with its whole environment and its working directory."""
-
-    arguments: tuple[str, ...]
-    environment: dict[str, str]
-    folder: Path
-
-
-def processes_of(version: Version) -> int:
-    """Return how many servers a replica of this version has."""
+def processes(version: Version) -> int:
+    """Return how many processes, each with a port of its own, a replica has."""
     predictor = version.content.predictor
-    return predictor.processes if predictor else 1
+    return predictor.processes if predictor is not None else 1
 
 
-def capacities(version: Version) -> tuple[int, ...]:
-    """Split a replica's concurrency among its processes; the sum is exact."""
-    count, total = processes_of(version), version.content.concurrency_per_replica
-    return tuple(max(1, total // count + (index < total % count)) for index in range(count))
+def shares(total: int, parts: int) -> tuple[int, ...]:
+    """Split a concurrency over processes so that the sum is exact, at least one for each."""
+    whole, rest = divmod(max(total, parts), parts)
+    return tuple(whole + (1 if index < rest else 0) for index in range(parts))
 
 
-def command_for(replica: str, version: Version, place: Place, inherited: dict[str, str]) -> Command:
-    """Return what to run; `inherited` is what a replica may see of the engine's environment."""
-    content = version.content
-    environment = {
-        **inherited,
-        "HOME": str(place.folder / "tmp"),
-        "TMPDIR": str(place.folder / "tmp"),
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PORT": str(place.ports[0]),
-        "SERAI_API": version.api,
-        "SERAI_VERSION": version.name,
-        "SERAI_REPLICA": replica,
-        **content.env,
-    }
-    if content.compute.gpu == 0:
-        environment["CUDA_VISIBLE_DEVICES"] = ""
-    if content.predictor is not None:
-        arguments = _runtime_arguments(replica, version, place)
-    elif content.pod is not None and content.pod.command:
-        arguments = content.pod.command
-    else:
-        raise Refused(
-            "containers need dockerd, which this release does not drive yet; "
-            "give pod.command, a program that listens on $PORT",
-            "no_docker",
+def servers(order: Order, host: str, ports: tuple[int, ...]) -> tuple[Server, ...]:
+    """Return the servers of a replica, one per process."""
+    capacities = shares(order.version.content.concurrency_per_replica, len(ports))
+    return tuple(
+        Server(
+            id=server_id(order.replica, index),
+            replica=order.replica,
+            api=order.version.api,
+            version=order.version.name,
+            host=host,
+            port=port,
+            capacity=capacity,
         )
-    return Command(arguments, environment, place.project)
+        for index, (port, capacity) in enumerate(zip(ports, capacities, strict=True))
+    )
 
 
-def _runtime_arguments(replica: str, version: Version, place: Place) -> tuple[str, ...]:
-    predictor = version.content.predictor
-    assert predictor is not None and place.python is not None
-    arguments = [
-        *(str(place.python), "-m", "serai_runtime", str(place.project / predictor.path)),
-        *("--port", ",".join(str(port) for port in place.ports)),
+def launch_of(
+    order: Order,
+    place: Place,
+    folder: ReplicaFolder,
+    ports: tuple[int, ...],
+    settings: LocalSettings,
+    own: Mapping[str, str],
+    launches: int = 1,
+) -> Launch:
+    """Return how to start a replica; `own` are the engine's own variables.
+
+    Raises ConfigError for a version that is neither a predictor nor a program.
+    """
+    content = order.version.content
+    cwd = str(place.bundle or folder.temporary)
+    if content.predictor is not None:
+        command = _runtime_command(order, place, folder, ports, settings)
+        cwd = str(folder.temporary)  # the runtime itself goes to the bundle, with its imports safe
+    elif content.pod is not None and content.pod.command:
+        command = content.pod.command
+    else:
+        raise ConfigError(f"{order.version.api} has neither a predictor nor a command to run")
+    return Launch(
+        command=command,
+        env=_environment(order, place, folder, ports, settings, own),
+        cwd=cwd,
+        log_file_bytes=settings.log_file_bytes,
+        log_files=settings.log_files,
+        log_line_bytes=settings.log_line_bytes,
+        oom_score_adj=settings.oom_score,
+        ports=ports,
+        launches=launches,
+    )
+
+
+def _runtime_command(
+    order: Order,
+    place: Place,
+    folder: ReplicaFolder,
+    ports: tuple[int, ...],
+    settings: LocalSettings,
+) -> tuple[str, ...]:
+    content, predictor = order.version.content, order.version.content.predictor
+    assert predictor is not None
+    if place.environment is None or place.bundle is None:
+        raise ConfigError(f"{order.version.api}: a predictor needs a bundle and a lock")
+    capacities = shares(content.concurrency_per_replica, len(ports))
+    command = [
+        *(str(place.environment / "bin" / "python"), "-m", "serai_runtime"),
+        str(place.bundle / predictor.path),
+        *("--host", settings.host),
+        *("--port", ",".join(str(port) for port in ports)),
         *("--threads", str(predictor.threads)),
-        *("--concurrency", ",".join(str(share) for share in capacities(version))),
-        *("--queue", str(RUNTIME_QUEUE)),
-        *("--config", str(place.folder / "config.json")),
-        *("--deregistration-delay-s", str(DEREGISTRATION_DELAY_S)),
-        *("--project-dir", str(place.project)),
-        *("--api", version.api, "--version-name", version.name, "--replica", replica),
-        *("--status-file", str(place.folder / "runtime.json")),
-        *("--body-max-bytes", str(2**30)),
+        *("--concurrency", ",".join(str(capacity) for capacity in capacities)),
+        *("--config", str(folder.config_file)),
+        *("--body-max-bytes", str(settings.body_max_bytes)),
+        *("--total-timeout-s", f"{settings.total_timeout_s:g}"),
+        *("--drain-limit-s", f"{settings.drain_limit_s:g}"),
+        *("--project-dir", str(place.bundle)),
+        *("--log-format", "json"),
+        *("--api", order.version.api),
+        *("--version-name", order.version.name),
+        *("--replica", order.replica),
+        *("--status-file", str(folder.status_file)),
     ]
     if predictor.batch is not None:
-        arguments += ["--batch-max-size", str(predictor.batch.max_size)]
-        arguments += ["--batch-max-wait-ms", str(predictor.batch.max_wait_ms)]
-    return tuple(arguments)
+        command += ["--batch-max-size", str(predictor.batch.max_size)]
+        command += ["--batch-max-wait-ms", f"{predictor.batch.max_wait_ms:g}"]
+    return tuple(command)
+
+
+def _environment(
+    order: Order,
+    place: Place,
+    folder: ReplicaFolder,
+    ports: tuple[int, ...],
+    settings: LocalSettings,
+    own: Mapping[str, str],
+) -> dict[str, str]:
+    content = order.version.content
+    path = settings.path
+    if place.environment is not None:
+        path = f"{place.environment / 'bin'}:{path}"
+    environment = {
+        "PATH": path,
+        "HOME": str(folder.temporary),
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",  # bundle and environment are shared and read-only
+        **{name: own[name] for name in settings.passed_on if name in own},
+    }
+    if content.compute.gpu > 0:
+        environment |= {n: v for n, v in own.items() if n.startswith(PASSED_ON_FOR_GPUS)}
+    else:
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    return {
+        **environment,
+        **content.env,
+        "TMPDIR": str(folder.temporary),  # also how left-over processes are recognised
+        "PORT": str(ports[0]),
+        "SERAI_API": order.version.api,
+        "SERAI_VERSION": order.version.name,
+        "SERAI_REPLICA": order.replica,
+    }

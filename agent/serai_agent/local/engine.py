@@ -3,226 +3,283 @@
 import asyncio
 import contextlib
 import fcntl
+import logging
 import os
+import re
+import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-
-import aiohttp
-import psutil
 
 from serai.clock import Clock
 from serai.engine import LogLine, LogQuery
 from serai.errors import ConfigError, Refused, Unavailable
-from serai.model import Replica, ReplicaState, Version
+from serai.model import Replica, Version
 from serai.report import ReplicaUsage
-from serai_agent.local.command import processes_of
-from serai_agent.local.folder import Order, ReplicaFolder
-from serai_agent.local.instance import Instance, free_ports
-from serai_agent.local.logs import DEFAULT_TAIL, TAIL_LIMIT, Source, merge, wanted
-from serai_agent.local.prepare import Prepare
+from serai_agent.local import keepers
+from serai_agent.local.body import Body, ProcessBody
+from serai_agent.local.folder import Order, ReplicaFolder, disk_error, write_whole
+from serai_agent.local.logline import Source, takes
+from serai_agent.local.logs import read_logs
+from serai_agent.local.place import Cache
+from serai_agent.local.ports import Ports
+from serai_agent.local.probe import Prober
+from serai_agent.local.replica import LocalReplica, Surroundings
+from serai_agent.local.settings import LocalSettings
+from serai_agent.local.usage import UsageMeter
 
-KEEP_ENDED = 10
-FOLLOW_POLL_S = 0.2
-HEARTBEAT_S = 10.0
+log = logging.getLogger(__name__)
+
+REPLICA_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
+AFTER_A_FAULT_S = 1.0
+STOP_SLACK_S = 10.0
 
 
 class LocalEngine:
-    """Runs replicas below a folder; `changed` is called when `observe` would show something new.
+    """Implements `serai.engine.Engine` with the processes of this machine.
 
-    Use it as an async context: it adopts what a process before it left running.
+    Call `open` (takes the folder and adopts what an earlier engine left running), keep `run`
+    going, and at the end call `shutdown` and then cancel `run`. `changed` is called whenever
+    `observe` would show another state or other servers.
     """
 
     def __init__(
         self,
-        folder: Path,
-        node: str,
         clock: Clock,
-        prepare: Prepare,
+        node: str,
+        folder: Path,
+        cache: Cache,
+        settings: LocalSettings | None = None,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
-        self._folder = folder
-        self._node = node
         self._clock = clock
-        self._prepare = prepare
-        self._changed = changed
-        self._instances: dict[str, Instance] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._folder = folder
+        self._settings = settings or LocalSettings()
+        first, last = self._settings.ports
+        self._ports = Ports(self._settings.host, first, last, str(folder))
+        self._prober = Prober(self._settings.probe_timeout_s)
+        self._around = Surroundings(
+            node=node,
+            clock=clock,
+            settings=self._settings,
+            cache=cache,
+            prober=self._prober,
+            changed=changed,
+        )
+        self._cache = cache
+        self._replicas: dict[str, LocalReplica] = {}
+        self._ended: dict[str, tuple[Replica, Source]] = {}
         self._epoch = 0
         self._lock_fd = -1
-        self._session: aiohttp.ClientSession | None = None
-        self._usage: dict[int, psutil.Process] = {}
+        self._wake = asyncio.Event()
+        self._usage: tuple[ReplicaUsage, ...] = ()
 
-    async def __aenter__(self) -> "LocalEngine":
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._lock_fd = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    # Beginning and end ---------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Take the folder and everything in it.
+
+        Raises Refused when another engine has it, Unavailable when the disk does not allow it.
+        """
+        try:
+            (self._folder / "replicas").mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock_fd = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            self._take_lock()
+            self._epoch = self._read_epoch()
+            for path in sorted((self._folder / "replicas").iterdir()):
+                await self._take_up(ReplicaFolder(path))
+        except OSError as error:
+            raise disk_error(error, self._folder) from error
+        for api in {replica.api for replica, _ in self._ended.values()}:
+            await self._prune_ended(api)
+
+    def _take_lock(self) -> None:
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(f"another engine uses {self._folder}") from None
-        connector = aiohttp.TCPConnector(limit=0, force_close=True)
-        self._session = aiohttp.ClientSession(connector=connector)
-        with contextlib.suppress(OSError, ValueError):
-            self._epoch = int((self._folder / "epoch").read_text())
-        for path in sorted(self._folder.iterdir()):
-            if path.is_dir():
-                self._adopt(ReplicaFolder(path))
-        return self
+            holder = os.pread(self._lock_fd, 32, 0).decode("ascii", "replace").strip()
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+            raise Refused(
+                f"{self._folder} is in use by another engine (process {holder or 'unknown'})",
+                "folder_in_use",
+            ) from None
+        os.ftruncate(self._lock_fd, 0)
+        with contextlib.suppress(OSError):
+            os.pwrite(self._lock_fd, str(os.getpid()).encode(), 0)
 
-    async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-        if self._session is not None:
-            await self._session.close()
-        os.close(self._lock_fd)
+    def _read_epoch(self) -> int:
+        try:
+            return int((self._folder / "epoch").read_text())
+        except (FileNotFoundError, ValueError):
+            return 0
 
-    def _adopt(self, folder: ReplicaFolder) -> None:
-        """Take up a replica that is there already: watch it, or recall how it ended."""
-        order = folder.order()
-        state = folder.state()
-        if order is None or (state is None and folder.ended() is None):
-            folder.remove()  # an order that was never carried out
-            return
-        instance = self._instance(order, folder)
-        if (ended := folder.ended()) is not None:
-            instance.recall(*ended)
+    async def _take_up(self, folder: ReplicaFolder) -> None:
+        """Adopt a living replica, recall an ended one, end one whose order cannot be read."""
+        order, ended = folder.order(), folder.ended()
+        if order is not None and ended is not None:
+            self._ended[order.replica] = (ended, _source(order, folder))
+        elif order is not None:
+            replica = self._make(order, folder)
+            replica.adopt()
+            self._replicas[order.replica] = replica
+            log.info("replica taken up", extra={"replica": order.replica})
         else:
-            self._tasks[order.replica] = asyncio.create_task(instance.watch())
+            log.warning("replica without an order ended", extra={"folder": str(folder.path)})
+            keepers.ask_to_end(folder, 0.0)
+            await asyncio.to_thread(keepers.end_leftovers, folder)
+            await asyncio.to_thread(shutil.rmtree, folder.path, True)
 
-    def _instance(self, order: Order, folder: ReplicaFolder) -> Instance:
-        assert self._session is not None, "the engine is an async context"
-        instance = Instance(
-            order, folder, self._node, self._clock, self._session, self._something_changed
-        )
-        self._instances[order.replica] = instance
-        return instance
+    def _make(self, order: Order, folder: ReplicaFolder) -> LocalReplica:
+        body: Body = ProcessBody(order, folder, self._settings, self._ports)
+        return LocalReplica(order, folder, body, self._around)
 
-    def _something_changed(self) -> None:
-        self._changed()
+    async def run(self) -> None:
+        """Look after all replicas until cancelled; those then run on by themselves."""
+        tasks: dict[str, asyncio.Task[None]] = {}
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._measure())
+                group.create_task(self._prune_cache())
+                while True:
+                    self._wake.clear()
+                    for name, replica in self._replicas.items():
+                        if name not in tasks:
+                            tasks[name] = group.create_task(self._look_after(replica))
+                    tasks = {name: task for name, task in tasks.items() if not task.done()}
+                    await self._wake.wait()
+        finally:
+            await self._prober.close()
+
+    async def _look_after(self, replica: LocalReplica) -> None:
+        while True:
+            try:
+                await replica.run()
+                break
+            except Exception:  # supervisor: one replica's fault is its own
+                log.exception("replica's task failed", extra={"replica": replica.order.replica})
+                await self._clock.sleep(AFTER_A_FAULT_S)
+        final = replica.final
+        assert final is not None
+        self._replicas.pop(final.id, None)
+        self._ended[final.id] = (final, replica.source)
+        await self._prune_ended(final.api)
+
+    async def shutdown(self, keep: bool) -> None:
+        """Leave the replicas running (`keep`), or end them all and wait for that.
+
+        Then the folder is free for another engine. Call it while `run` goes on.
+        """
+        if not keep:
+            for replica in self._replicas.values():
+                replica.stop(STOP_SLACK_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2 * STOP_SLACK_S):
+                    while self._replicas:
+                        await self._clock.sleep(0.05)
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
 
     # The port ------------------------------------------------------------------------------------
 
     async def observe(self) -> Sequence[Replica]:
-        return tuple(instance.view() for instance in self._instances.values())
+        living = [replica.view() for replica in self._replicas.values()]
+        return (*(replica for replica, _ in self._ended.values()), *living)
 
     async def start(self, replica: str, version: Version, epoch: int) -> None:
-        self._check_epoch(epoch)
-        if replica in self._instances:
+        """As the port says; Refused for an id or a version that cannot be run here."""
+        self._heed_epoch(epoch)
+        if replica in self._replicas or replica in self._ended:
             return
-        self._forget_oldest(version.api)
-        folder = ReplicaFolder(self._folder / replica)
-        order = Order(
-            replica=replica,
-            version=version,
-            ports=free_ports(processes_of(version)),
-            created_at_s=self._clock.wall(),
-        )
-        try:
-            folder.create(order)
-        except OSError as error:
-            folder.remove()
-            raise Unavailable(f"cannot start a replica: {error}") from error
-        instance = self._instance(order, folder)
-        self._tasks[replica] = asyncio.create_task(instance.run(self._prepare))
-        self._something_changed()
+        if not REPLICA_ID.fullmatch(replica):
+            raise Refused(f"{replica!r} cannot be the id of a replica", "bad_replica_id")
+        self._check(version)
+        order = Order(replica=replica, version=version, created_at_s=self._clock.wall())
+        folder = ReplicaFolder(self._folder / "replicas" / replica)
+        folder.create(order)
+        self._replicas[replica] = self._make(order, folder)
+        self._wake.set()
+
+    def _check(self, version: Version) -> None:
+        pod = version.content.pod
+        if pod is not None and pod.containers:
+            raise Refused("containers need dockerd", "no_docker")
 
     async def stop(self, replica: str, grace_s: float, epoch: int) -> None:
-        self._check_epoch(epoch)
-        if (instance := self._instances.get(replica)) is not None:
-            instance.stop(grace_s)
+        self._heed_epoch(epoch)
+        if (found := self._replicas.get(replica)) is not None:
+            found.stop(grace_s)
 
     async def forget(self, api: str, epoch: int) -> None:
-        self._check_epoch(epoch)
-        for instance in list(self._instances.values()):
-            if instance.order.version.api == api and instance.ended:
-                self._remove(instance)
+        self._heed_epoch(epoch)
+        await self._remove_ended([r for r, _ in self._ended.values() if r.api == api])
 
-    def _check_epoch(self, epoch: int) -> None:
+    def logs(self, query: LogQuery) -> AsyncIterator[LogLine]:
+        """As the port says; `grep` is plain text, case counts only when it has capitals."""
+        return read_logs(query, lambda: self._sources(query), self._clock)
+
+    def usage(self) -> tuple[ReplicaUsage, ...]:
+        """Return what each living replica used in the last period, as measured by `run`."""
+        return self._usage
+
+    def docker_problem(self) -> str | None:
+        """Say why containers cannot be run here; None when they can."""
+        return "containers need dockerd"
+
+    def _heed_epoch(self, epoch: int) -> None:
         if epoch < self._epoch:
             raise Refused(f"epoch {epoch} is over: {self._epoch} has been seen", "fenced")
         if epoch > self._epoch:
-            self._epoch = epoch
             try:
-                (self._folder / "epoch").write_text(str(epoch))
+                write_whole(self._folder / "epoch", str(epoch).encode())
             except OSError as error:
-                raise Unavailable(f"cannot remember the epoch: {error}") from error
+                raise disk_error(error, self._folder) from error
+            self._epoch = epoch
 
-    def _forget_oldest(self, api: str) -> None:
-        """Keep the records and logs of the last ended replicas only."""
-        ended = [i for i in self._instances.values() if i.order.version.api == api and i.ended]
-        ended.sort(key=lambda i: i.view().ended_at_s or 0.0)
-        for instance in ended[: max(0, len(ended) - KEEP_ENDED)]:
-            self._remove(instance)
+    def _sources(self, query: LogQuery) -> list[Source]:
+        known = [(r.order.version.api, r.source) for r in self._replicas.values()]
+        known += [(replica.api, source) for replica, source in self._ended.values()]
+        return [s for api, s in known if takes(query, api, s.version, s.replica)]
 
-    def _remove(self, instance: Instance) -> None:
-        instance.folder.remove()
-        self._instances.pop(instance.order.replica, None)
-        self._tasks.pop(instance.order.replica, None)
+    # Ended replicas ------------------------------------------------------------------------------
 
-    # Logs ----------------------------------------------------------------------------------------
+    async def _prune_ended(self, api: str) -> None:
+        ended = [replica for replica, _ in self._ended.values() if replica.api == api]
+        await self._remove_ended(surplus(ended, self._settings.ended_kept_per_api))
 
-    async def logs(self, query: LogQuery) -> AsyncIterator[LogLine]:
-        sources = self._sources(query)
-        tail = min(query.tail if query.tail is not None else DEFAULT_TAIL, TAIL_LIMIT)
-        per_source = TAIL_LIMIT if query.grep or query.since_s is not None else tail
-        streams = [await asyncio.to_thread(source.tail, per_source) for source in sources.values()]
-        for source in sources.values():
-            source.start_following()
-        lines = [line for line in merge(streams) if wanted(line, query)]
-        for line in lines[-tail:] if tail else []:
-            yield line
-        while query.follow:
-            await self._clock.sleep(FOLLOW_POLL_S)
-            for name, source in self._sources(query).items():
-                sources.setdefault(name, source)
-            fresh = [await asyncio.to_thread(source.fresh) for source in sources.values()]
-            for line in merge(fresh):
-                if wanted(line, query):
-                    yield line
+    async def _remove_ended(self, replicas: Sequence[Replica]) -> None:
+        for replica in replicas:
+            if self._ended.pop(replica.id, None) is not None:
+                path = self._folder / "replicas" / replica.id
+                await asyncio.to_thread(shutil.rmtree, path, True)
 
-    def _sources(self, query: LogQuery) -> dict[str, Source]:
-        return {
-            name: Source(name, instance.order.version.name, instance.folder.logs)
-            for name, instance in self._instances.items()
-            if instance.order.version.api == query.api
-            and (not query.replicas or name in query.replicas)
-            and query.version in ("", instance.order.version.name)
-        }
+    # Loops ---------------------------------------------------------------------------------------
 
-    # Use -----------------------------------------------------------------------------------------
+    async def _measure(self) -> None:
+        meter = UsageMeter()
+        while True:
+            keepers_of = {
+                name: root for name, r in self._replicas.items() if (root := r.root()) is not None
+            }
+            now_s = self._clock.now()
+            self._usage = await asyncio.to_thread(meter.measure, keepers_of, now_s)
+            await self._clock.sleep(self._settings.usage_period_s)
 
-    async def usage(self) -> tuple[ReplicaUsage, ...]:
-        """Return what every living replica's processes use together."""
-        pids = {
-            name: pid
-            for name, instance in self._instances.items()
-            if not instance.ended and (pid := instance.pid()) is not None
-        }
-        return await asyncio.to_thread(self._measure, pids)
+    async def _prune_cache(self) -> None:
+        while True:
+            await self._clock.sleep(self._settings.prune_period_s)
+            versions = [replica.order.version for replica in self._replicas.values()]
+            try:
+                await self._cache.prune(versions)
+            except (Unavailable, ConfigError) as error:
+                log.warning("cache not pruned", extra={"why": str(error)})
 
-    def _measure(self, pids: dict[str, int]) -> tuple[ReplicaUsage, ...]:
-        seen: dict[int, psutil.Process] = {}
-        found = []
-        for name, pid in pids.items():
-            cpu, memory, count = 0.0, 0, 0
-            with contextlib.suppress(psutil.Error):
-                for child in psutil.Process(pid).children(recursive=True):
-                    process = self._usage.get(child.pid, child)
-                    process = process if process == child else child
-                    seen[child.pid] = process
-                    with contextlib.suppress(psutil.Error):
-                        cpu += process.cpu_percent(None) / 100
-                        memory += process.memory_info().rss
-                        count += 1
-            found.append(
-                ReplicaUsage(replica=name, cpu_cores=cpu, memory_bytes=memory, processes=count)
-            )
-        self._usage = seen
-        return tuple(found)
 
-    async def end_all(self, grace_s: float) -> None:
-        """Stop every replica and wait until all have ended."""
-        for instance in self._instances.values():
-            instance.stop(grace_s)
-        while any(i.view().state is ReplicaState.DRAINING for i in self._instances.values()):
-            await self._clock.sleep(0.05)
+def surplus(ended: Sequence[Replica], kept: int) -> list[Replica]:
+    """Return the ended replicas of one API that need not be kept: the oldest. Pure."""
+    oldest_first = sorted(ended, key=lambda replica: (replica.ended_at_s or 0.0, replica.id))
+    return oldest_first[: max(0, len(oldest_first) - kept)]
+
+
+def _source(order: Order, folder: ReplicaFolder) -> Source:
+    return Source(replica=order.replica, version=order.version.name, folder=str(folder.logs))

@@ -1,148 +1,208 @@
-"""A replica's folder on disk: what it was ordered to be, and what its keeper recorded."""
+"""The folder of one replica: what was ordered, how it was started, how it is, how it ended.
+
+Everything the engine must know after a crash is here; each file is written beside its name and
+renamed, so that a reader finds all of it or nothing.
+"""
 
 import contextlib
-import json
+import errno
+import fcntl
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
+
+import msgspec
 
 from serai import wire
-from serai.errors import ConfigError
-from serai.model import Exit, Value, Version
-from serai_agent.local.keeper import start_time_of, write_json
+from serai.errors import ConfigError, SeraiError, Unavailable
+from serai.model import Replica, Value, Version
 
-LOG_LIMIT_BYTES = 10 * 2**20
-LOG_COUNT = 5
-DEFAULT_GRACE_S = 30.0
+T = TypeVar("T")
 
 
 class Order(Value):
-    """What the engine keeps of a replica so that it can adopt it after a crash."""
+    """What the engine was told: written before anything is done about it."""
 
     replica: str
     version: Version
-    ports: tuple[int, ...]
     created_at_s: float
 
 
-class KeeperState(Value):
-    """What the keeper told of the program; None where it has not happened."""
+class Launch(Value):
+    """How the keeper starts the replica; it may hold secrets of `env` and is removed at the end.
+
+    `ports` is one per process; `launches` counts how often it was started, this time included.
+    """
+
+    command: tuple[str, ...]
+    env: dict[str, str]
+    cwd: str
+    log_file_bytes: int
+    log_files: int
+    log_line_bytes: int
+    oom_score_adj: int
+    ports: tuple[int, ...]
+    launches: int = 1
+    oom_file: str = ""
+
+
+class KeeperState(msgspec.Struct, frozen=True, kw_only=True):
+    """What the keeper tells; unknown keys are let through, since an older keeper may live on."""
 
     keeper_pid: int
-    keeper_start: str | None
-    pid: int
-    began_at_s: float
-    ended_at_s: float | None
-    exit_code: int | None
-    signal: str | None
-    oom: bool
-    asked: bool
-    why: str
+    child_pid: int = 0
+    started_at_s: float = 0.0
+    ended_at_s: float | None = None
+    exit_code: int | None = None
+    signal: str | None = None
+    oom: bool = False
+    stop_asked: bool = False
+    killed: bool = False
+    log_bytes_lost: int = 0
 
-    @property
-    def exit(self) -> Exit:
-        return Exit(exit_code=self.exit_code, signal=self.signal, oom=self.oom)
 
-    @property
-    def keeper_lives(self) -> bool:
-        """Say whether the keeper still runs; a reused process id is told apart."""
-        return self.keeper_start is not None and (
-            start_time_of(self.keeper_pid) == self.keeper_start
-        )
+class Stop(Value):
+    """The order to end: how long the replica may take."""
+
+    grace_s: float
+
+
+class Ready(Value):
+    """Since when all of its servers have been ready at least once (wall clock)."""
+
+    at_s: float
+
+
+class RuntimeProcess(msgspec.Struct, frozen=True, kw_only=True):
+    """One process of the runtime as its supervisor tells it."""
+
+    index: int
+    phase: str = ""
+    restarts: int = 0
+
+
+class RuntimeFailure(msgspec.Struct, frozen=True, kw_only=True):
+    """Why the runtime gave up."""
+
+    reason: str = ""
+    where: str = ""
+
+
+class RuntimeStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The runtime's status file."""
+
+    processes: tuple[RuntimeProcess, ...] = ()
+    failure: RuntimeFailure | None = None
 
 
 class ReplicaFolder:
-    """Paths and records of one replica."""
+    """Reads and writes the files of one replica."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.logs = path / "logs"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def temporary(self) -> Path:
+        return self.path / "tmp"
+
+    @property
+    def status_file(self) -> Path:
+        return self.path / "status.json"
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.json"
 
     def create(self, order: Order) -> None:
-        """Make the folder with its order; OSError when the disk does not let us."""
-        (self.path / "tmp").mkdir(parents=True, exist_ok=True)
-        temporary = self.path / "replica.json.new"
-        temporary.write_bytes(wire.encode(order))
-        temporary.replace(self.path / "replica.json")
+        """Make the folder with its order, or nothing; raise Unavailable when the disk refuses."""
+        try:
+            for folder in (self.logs, self.temporary):
+                folder.mkdir(parents=True, mode=0o700)
+            self.write("order.json", wire.encode(order))
+        except (OSError, SeraiError) as error:
+            shutil.rmtree(self.path, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise disk_error(error, self.path) from error
+            raise
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put a file in place whole; raise Unavailable when the disk refuses."""
+        try:
+            write_whole(self.path / name, data)
+        except OSError as error:
+            raise disk_error(error, self.path) from error
 
     def order(self) -> Order | None:
-        """Return the order, or None when it cannot be read."""
+        return self._read("order.json", Order)
+
+    def launch(self) -> Launch | None:
+        return self._read("launch.json", Launch)
+
+    def keeper_state(self) -> KeeperState | None:
+        return self._read("state.json", KeeperState)
+
+    def status(self) -> RuntimeStatus | None:
+        return self._read("status.json", RuntimeStatus)
+
+    def stop(self) -> Stop | None:
+        return self._read("stop.json", Stop)
+
+    def ready(self) -> Ready | None:
+        return self._read("ready.json", Ready)
+
+    def ended(self) -> Replica | None:
+        return self._read("ended.json", Replica)
+
+    def drop(self, *names: str) -> None:
+        """Remove files that are of no more use; those that are missing are no error."""
+        for name in names:
+            with contextlib.suppress(OSError):
+                (self.path / name).unlink()
+
+    def _read(self, name: str, kind: type[T]) -> T | None:
         try:
-            return wire.decode((self.path / "replica.json").read_bytes(), Order)
+            return wire.decode((self.path / name).read_bytes(), kind)
         except (OSError, ConfigError):
             return None
 
-    def write_command(
-        self, arguments: tuple[str, ...], environment: dict[str, str], folder: Path
-    ) -> None:
-        """Write what the keeper is to run."""
-        order: dict[str, Any] = {
-            "command": list(arguments),
-            "environment": environment,
-            "folder": str(folder),
-            "log_limit_bytes": LOG_LIMIT_BYTES,
-            "log_count": LOG_COUNT,
-            "grace_s": DEFAULT_GRACE_S,
-        }
-        write_json(str(self.path / "order.json"), order)
-
-    def state(self) -> KeeperState | None:
-        """Return what the keeper recorded, or None before it has."""
+    def keeper_lives(self) -> bool:
+        """Say whether the keeper holds its lock: true of a living one only, whatever its id."""
         try:
-            return wire.decode((self.path / "state.json").read_bytes(), KeeperState)
-        except (OSError, ConfigError):
-            return None
-
-    def runtime_failure(self) -> str:
-        """Return why the runtime gave up, in its own words, or "" when it did not say."""
-        failure = self._runtime().get("failure")
-        return str(failure.get("reason", "")) if isinstance(failure, dict) else ""
-
-    def runtime_restarts(self) -> int:
-        """Return how many of the replica's processes have been started again."""
-        processes = self._runtime().get("processes")
-        return sum(int(p.get("restarts", 0)) for p in processes) if processes else 0
-
-    def _runtime(self) -> dict[str, Any]:
+            fd = os.open(self.path / "keeper.lock", os.O_RDWR)
+        except OSError:
+            return False
         try:
-            raw = json.loads((self.path / "runtime.json").read_bytes())
-        except (OSError, ValueError):
-            return {}
-        return raw if isinstance(raw, dict) else {}
-
-    def mark_ended(self, at_s: float, why: str) -> None:
-        """Remember an end that no keeper recorded."""
-        with contextlib.suppress(OSError):
-            write_json(str(self.path / "ended.json"), {"at_s": at_s, "why": why})
-
-    def ended(self) -> tuple[float, str] | None:
-        """Return when and why it ended, when `mark_ended` said so."""
-        try:
-            raw = json.loads((self.path / "ended.json").read_bytes())
-            return float(raw["at_s"]), str(raw["why"])
-        except (OSError, ValueError, KeyError):
-            return None
-
-    def set_grace(self, grace_s: float) -> None:
-        """Tell the keeper how long the program may take to end."""
-        with contextlib.suppress(OSError):
-            (self.path / "grace").write_text(str(grace_s))
-
-    def remove(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
-
-    def clean(self) -> None:
-        """Remove what an ended replica needs no more; logs and records stay."""
-        shutil.rmtree(self.path / "tmp", ignore_errors=True)
-
-
-def lives(pid: int) -> bool:
-    """Say whether a process exists."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(fd)
         return False
-    except PermissionError:
-        return True
-    return True
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that is there whole or not at all, even after a power cut; raise OSError."""
+    fresh = path.with_name(path.name + ".new")
+    try:
+        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(fd)
+        os.replace(fresh, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
+        raise
+
+
+def disk_error(error: OSError, path: Path) -> Unavailable:
+    """Say in plain words why a folder cannot be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Unavailable(f"the disk that holds {path} is full; free some space, then try again")
+    return Unavailable(f"{path} cannot be written: {error.strerror or error}")

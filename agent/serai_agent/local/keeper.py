@@ -12,6 +12,7 @@ import ctypes
 import errno
 import fcntl
 import json
+import math
 import os
 import select
 import signal
@@ -25,23 +26,24 @@ LAST_OUTPUT_S = 1.0
 END_ALL_S = 5.0
 OOM_WINDOW_S = 3.0
 DEFAULT_GRACE_S = 10.0
+UNREADABLE = (OSError, ValueError, KeyError)
 OOM_FILES = ("/sys/fs/cgroup{}/memory.events", "/sys/fs/cgroup/memory{}/memory.oom_control")
 
 
 def wall_s() -> float:
     """Return seconds since 1970: the keeper is alone and may not import Serai's clock."""
-    return time.time()  # noqa: TID251
+    return time.time()
 
 
 def now_s() -> float:
     """Return monotonic seconds."""
-    return time.monotonic()  # noqa: TID251
+    return time.monotonic()
 
 
 def stamp(at_s: float) -> bytes:
     """Return a moment in UTC with microseconds."""
     whole, rest = divmod(round(at_s * 1e6), 10**6)
-    return b"%s.%06dZ" % (time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)).encode(), rest)
+    return time.strftime(f"%Y-%m-%dT%H:%M:%S.{rest:06d}Z", time.gmtime(whole)).encode()
 
 
 class Lines:
@@ -56,12 +58,10 @@ class Lines:
     def feed(self, data: bytes, at: bytes) -> bytes:
         """Return the lines that `data` completes, each with its time and stream."""
         *whole, rest = (self._rest + data).split(b"\n")
-        shown: list[bytes] = []
-        for line in whole:
-            if self._dropping:
-                self._dropping = False
-            else:
-                shown.append(self._shown(line, at))
+        if whole and self._dropping:
+            self._dropping = False
+            del whole[0]
+        shown = [self._shown(line, at) for line in whole]
         if self._dropping:
             rest = b""
         elif len(rest) > self._limit:
@@ -112,8 +112,7 @@ class LogFiles:
 
     def _next(self) -> None:
         number = self._numbers[-1] + 1 if self._numbers else 1
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        fresh = os.open(self._path(number), flags, 0o600)
+        fresh = os.open(self._path(number), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         if self._fd >= 0:
             os.close(self._fd)
         self._fd, self._size = fresh, 0
@@ -200,14 +199,16 @@ class Keeper:
         self._ooms = OomCounter(self._launch.get("oom_file", ""))
         self._child = 0
         self._status: int | None = None
-        self._stop_asked = False
+        self._stop_heard = self._stop_asked = False
         self._kill_at_s: float | None = None
         self._killed = False
         self._state: dict[str, object] = {"keeper_pid": os.getpid()}
 
     def start(self) -> None:
         """Spawn the child; raises OSError when the program cannot be run."""
-        self._wake_fd, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._wake_fd, wake_write = os.pipe()  # pipes are not inherited, nor are files
+        for fd in (self._wake_fd, wake_write):
+            os.set_blocking(fd, False)
         signal.set_wakeup_fd(wake_write)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self._on_term)
@@ -232,9 +233,9 @@ class Keeper:
     # Starting ------------------------------------------------------------------------------------
 
     def _spawn(self) -> None:
-        out_read, out_write = os.pipe2(os.O_CLOEXEC)
-        err_read, err_write = os.pipe2(os.O_CLOEXEC)
-        fail_read, fail_write = os.pipe2(os.O_CLOEXEC)
+        out_read, out_write = os.pipe()
+        err_read, err_write = os.pipe()
+        fail_read, fail_write = os.pipe()
         self._child = os.fork()
         if self._child == 0:
             self._become_child(out_write, err_write, fail_write)
@@ -282,7 +283,7 @@ class Keeper:
                 self._read(fd)
         self._ooms.sample(now_s())
         self._reap()
-        if self._stop_asked and self._kill_at_s is None and self._status is None:
+        if self._stop_heard and self._status is None:
             self._begin_stop()
         if self._kill_at_s is not None and now_s() >= self._kill_at_s and self._status is None:
             self._killed = True
@@ -296,8 +297,7 @@ class Keeper:
             return
         at = stamp(wall_s())
         if data:
-            self._files.write(self._streams[fd].feed(data, at))
-            return
+            return self._files.write(self._streams[fd].feed(data, at))
         self._files.write(self._streams.pop(fd).finish(at))
         self._poll.unregister(fd)
         os.close(fd)
@@ -314,17 +314,17 @@ class Keeper:
     # Ending --------------------------------------------------------------------------------------
 
     def _on_term(self, number: int, frame: object) -> None:
-        self._stop_asked = True
+        self._stop_heard = True
 
     def _begin_stop(self) -> None:
+        """End the child's group politely; asked again, an earlier moment for SIGKILL counts."""
+        self._stop_heard, again, self._stop_asked = False, self._stop_asked, True
         grace_s = DEFAULT_GRACE_S
-        with contextlib.suppress(OSError, ValueError, KeyError), open(self._stop_file()) as file:
+        with contextlib.suppress(*UNREADABLE), open(f"{self._folder}/stop.json") as file:
             grace_s = float(json.load(file)["grace_s"])
-        self._kill_at_s = now_s() + grace_s
-        self._signal_group(signal.SIGTERM)
-
-    def _stop_file(self) -> str:
-        return f"{self._folder}/stop.json"
+        self._kill_at_s = min(self._kill_at_s or math.inf, now_s() + grace_s)
+        if not again:
+            self._signal_group(signal.SIGTERM)
 
     def _signal_group(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -368,14 +368,14 @@ def keep(folder: str, told_fd: int) -> None:
     null = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
-    lock_fd = os.open(f"{folder}/keeper.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock_fd = os.open(f"{folder}/keeper.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         keeper = Keeper(folder)
         keeper.start()
-    except (OSError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         os.write(told_fd, str(error).encode()[:1000])
         return
     os.close(told_fd)
@@ -385,7 +385,7 @@ def keep(folder: str, told_fd: int) -> None:
 def main() -> int:
     """Detach the keeper; 0 once its child runs, 1 with the reason on stderr."""
     folder = sys.argv[1]
-    told_read, told_write = os.pipe2(os.O_CLOEXEC)
+    told_read, told_write = os.pipe()
     if os.fork() == 0:
         os.close(told_read)
         keep(folder, told_write)

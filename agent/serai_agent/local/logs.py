@@ -1,117 +1,117 @@
-"""The lines that replicas wrote: read, merged in time order, followed."""
+"""The lines of all replicas of an API in time order, and those to come.
 
+Files are read in threads, a chunk per replica at a time, so that neither the event loop nor the
+memory feels how much was written.
+"""
+
+import asyncio
 import heapq
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
 
+from serai.clock import Clock
 from serai.engine import LogLine, LogQuery
+from serai.errors import ConfigError
+from serai_agent.local.logfiles import (
+    Spot,
+    end_of,
+    first_since,
+    last_lines,
+    read_on,
+)
+from serai_agent.local.logline import MAX_GREP_LENGTH, Source, wanted
 
-READ_BYTES = 256 * 1024
-TAIL_LIMIT = 10_000
-DEFAULT_TAIL = 1000
-STREAMS = {"o": "out", "e": "err"}
+FOLLOW_PERIOD_S = 0.2
+MAX_TAIL = 10_000
 
-
-def parse(raw: str, replica: str, version: str) -> LogLine | None:
-    """Read one stored line `TIME STREAM TEXT`; None when it is damaged."""
-    stamp, _, rest = raw.partition(" ")
-    stream, _, text = rest.partition(" ")
-    try:
-        at_s = float(stamp)
-    except ValueError:
-        return None
-    name = STREAMS.get(stream)
-    return (
-        LogLine(at_s=at_s, replica=replica, version=version, stream=name, text=text)
-        if name
-        else None
-    )
+Sources = Callable[[], Sequence[Source]]
 
 
-def wanted(line: LogLine, query: LogQuery) -> bool:
-    """Say whether a line belongs to the answer; `grep` is a plain substring."""
-    if query.since_s is not None and line.at_s < query.since_s:
-        return False
-    return query.grep in line.text
+def merged(streams: Sequence[Sequence[LogLine]]) -> list[LogLine]:
+    """Merge lines that are in order within each stream. Pure."""
+    return list(heapq.merge(*streams, key=lambda line: line.at_s))
 
 
-def merge(streams: Iterable[Iterable[LogLine]]) -> Iterator[LogLine]:
-    """Merge lines that are in order within each stream."""
-    return heapq.merge(*streams, key=lambda line: line.at_s)
+async def read_logs(query: LogQuery, sources: Sources, clock: Clock) -> AsyncIterator[LogLine]:
+    """Yield what a query asks for; `sources` is asked again and again while following.
+
+    Raises ConfigError for a `grep` that is too long.
+    """
+    if len(query.grep) > MAX_GREP_LENGTH:
+        raise ConfigError(f"the text to look for has more than {MAX_GREP_LENGTH} characters")
+    there = list(sources())
+    ends = await asyncio.to_thread(lambda: {source: end_of(source) for source in there})
+    if query.tail is not None:
+        for line in await _tail(query, ends):
+            yield line
+    else:
+        async for line in _history(query, ends):
+            yield line
+    if query.follow:
+        async for line in _follow(query, sources, clock, ends):
+            yield line
 
 
-@dataclass
-class Source:
-    """One replica's log files, oldest first, with how far they have been followed."""
+async def _tail(query: LogQuery, ends: dict[Source, Spot]) -> list[LogLine]:
+    count = min(query.tail or 0, MAX_TAIL)
 
-    replica: str
-    version: str
-    folder: Path
-    inode: int = 0
-    offset: int = 0
-    rest: bytes = b""
-    files: tuple[Path, ...] = field(default=())
+    def read() -> list[LogLine]:
+        streams = [
+            last_lines(source, count, end, lambda line: wanted(line, query), query.since_s)
+            for source, end in ends.items()
+        ]
+        return merged(streams)[-count:] if count else []
 
-    def paths(self) -> list[Path]:
-        """Return the files that exist, oldest first."""
-        older = sorted(
-            (p for p in self.folder.glob("[0-9]*.log")), key=lambda p: int(p.stem), reverse=True
-        )
-        current = self.folder / "current.log"
-        return [*older, *([current] if current.exists() else [])]
-
-    def tail(self, count: int) -> list[LogLine]:
-        """Return the last lines, read from the end so that large logs cost little."""
-        found: list[LogLine] = []
-        for path in reversed(self.paths()):
-            lines = [parse(raw, self.replica, self.version) for raw in _last_lines(path, count)]
-            found = [line for line in lines if line is not None] + found
-            if len(found) >= count:
-                break
-        return found[-count:] if count else []
-
-    def start_following(self) -> None:
-        """Begin after what is there now."""
-        current = self.folder / "current.log"
-        if current.exists():
-            stat = current.stat()
-            self.inode, self.offset = stat.st_ino, stat.st_size
-
-    def fresh(self) -> list[LogLine]:
-        """Return the lines written since the last call, across a rotation."""
-        current = self.folder / "current.log"
-        try:
-            inode = current.stat().st_ino
-        except FileNotFoundError:
-            return []
-        lines: list[LogLine] = []
-        if self.inode and inode != self.inode:
-            rotated = next((p for p in self.paths() if p.stat().st_ino == self.inode), None)
-            if rotated is not None:
-                lines += self._read(rotated)
-            self.offset = 0
-        self.inode = inode
-        return lines + self._read(current)
-
-    def _read(self, path: Path) -> list[LogLine]:
-        with path.open("rb") as file:
-            file.seek(self.offset)
-            data = file.read(READ_BYTES)
-        self.offset += len(data)
-        *raw, self.rest = (self.rest + data).split(b"\n")
-        lines = [parse(r.decode("utf-8", "replace"), self.replica, self.version) for r in raw]
-        return [line for line in lines if line is not None]
+    return await asyncio.to_thread(read)
 
 
-def _last_lines(path: Path, count: int) -> list[str]:
-    """Return the last lines of a file, reading blocks from its end."""
-    data = b""
-    with path.open("rb") as file:
-        position = file.seek(0, 2)
-        while position > 0 and data.count(b"\n") <= count:
-            step = min(READ_BYTES, position)
-            position -= step
-            file.seek(position)
-            data = file.read(step) + data
-    return data.decode("utf-8", "replace").splitlines()[-count:]
+async def _history(query: LogQuery, ends: dict[Source, Spot]) -> AsyncIterator[LogLine]:
+    sources = list(ends)
+    spots = await asyncio.to_thread(lambda: [first_since(s, query.since_s) for s in sources])
+    waiting: list[deque[LogLine]] = [deque() for _ in sources]
+
+    async def fill(index: int) -> None:
+        done = False
+        while not waiting[index] and not done:
+            source = sources[index]
+            chunk = await asyncio.to_thread(read_on, source, spots[index], ends[source])
+            spots[index], done = chunk.spot, chunk.done
+            waiting[index].extend(line for line in chunk.lines if wanted(line, query))
+
+    for index in range(len(sources)):
+        await fill(index)
+    heap = [(lines[0].at_s, index) for index, lines in enumerate(waiting) if lines]
+    heapq.heapify(heap)
+    while heap:
+        _, index = heap[0]
+        yield waiting[index].popleft()
+        if not waiting[index]:
+            await fill(index)
+        if waiting[index]:
+            heapq.heapreplace(heap, (waiting[index][0].at_s, index))
+        else:
+            heapq.heappop(heap)
+
+
+async def _follow(
+    query: LogQuery, sources: Sources, clock: Clock, spots: dict[Source, Spot]
+) -> AsyncIterator[LogLine]:
+    spots = dict(spots)
+
+    def read() -> tuple[list[LogLine], bool]:
+        streams, more = [], False
+        for source in list(spots):
+            chunk = read_on(source, spots[source])
+            spots[source] = chunk.spot
+            more = more or not chunk.done
+            streams.append([line for line in chunk.lines if wanted(line, query)])
+        return merged(streams), more
+
+    while True:
+        known = sources()
+        spots = {source: spots.get(source, Spot()) for source in known}
+        lines, more = await asyncio.to_thread(read)
+        for line in lines:
+            yield line
+        if not more:
+            await clock.sleep(FOLLOW_PERIOD_S)

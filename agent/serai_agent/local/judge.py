@@ -1,0 +1,91 @@
+"""What a replica's parts add up to: its state and the reason for it. Pure."""
+
+from dataclasses import dataclass
+
+from serai.model import Exit, ReplicaState
+from serai_agent.local.folder import KeeperState, RuntimeStatus
+from serai_agent.local.health import Health, Verdict
+
+LOADING_PHASES = ("importing", "loading")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is being done before a replica can be started, and since when (monotonic seconds)."""
+
+    text: str
+    since_s: float
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One replica at one moment; `step` is None once it has been started."""
+
+    step: Step | None
+    health: tuple[Health, ...]
+    status: RuntimeStatus | None
+    stopping: bool
+    was_ready: bool
+    now_s: float
+
+
+def state_of(facts: Facts) -> tuple[ReplicaState, str]:
+    """Return the state of a replica that has not ended, with the reason in plain words."""
+    if facts.stopping:
+        return ReplicaState.DRAINING, "finishing what is in flight"
+    if facts.step is not None:
+        waited_s = facts.now_s - facts.step.since_s
+        so_far = f", {waited_s:.0f} s so far" if waited_s >= 1 else ""
+        return ReplicaState.PENDING, facts.step.text + so_far
+    up = sum(1 for health in facts.health if health.up)
+    if up:
+        some = up < len(facts.health)
+        return ReplicaState.READY, f"{up} of {len(facts.health)} processes ready" if some else ""
+    phase = _phase(facts.status)
+    if phase in LOADING_PHASES:
+        return ReplicaState.LOADING, f"the predictor is {phase}"
+    heard = any(h.last in (Verdict.NOT_READY, Verdict.SILENT) for h in facts.health)
+    said = next((health.said for health in facts.health if health.said), "")
+    if facts.was_ready:
+        return ReplicaState.LOADING, f"not ready any more: {said or phase or 'it restarts'}"
+    return (ReplicaState.LOADING if heard else ReplicaState.STARTING), said
+
+
+def _phase(status: RuntimeStatus | None) -> str:
+    return status.processes[0].phase if status is not None and status.processes else ""
+
+
+def serves(status: RuntimeStatus | None, index: int) -> bool:
+    """Say whether the runtime itself calls a process ready; yes where there is no runtime."""
+    if status is None or index >= len(status.processes):
+        return True
+    return status.processes[index].phase == "ready"
+
+
+@dataclass(frozen=True)
+class End:
+    """How a replica ended."""
+
+    state: ReplicaState
+    reason: str
+    exit: Exit | None
+
+
+def end_of(
+    keeper: KeeperState | None, status: RuntimeStatus | None, *, stop_asked: bool, grace_s: float
+) -> End:
+    """Return what to call the end of a replica whose keeper is gone."""
+    if keeper is None or keeper.ended_at_s is None:
+        state = ReplicaState.STOPPED if stop_asked else ReplicaState.FAILED
+        why = "its keeper process was killed or the machine went down; what was left was ended"
+        return End(state, why, None)
+    exit = Exit(exit_code=keeper.exit_code, signal=keeper.signal, oom=keeper.oom)
+    if stop_asked or keeper.stop_asked:
+        why = f"killed: it had not ended {grace_s:g} s after SIGTERM" if keeper.killed else ""
+        return End(ReplicaState.STOPPED, why, exit)
+    if status is not None and status.failure is not None and status.failure.reason:
+        where = f" ({status.failure.where})" if status.failure.where else ""
+        return End(ReplicaState.FAILED, status.failure.reason + where, exit)
+    if exit.exit_code == 0:
+        return End(ReplicaState.FAILED, "it ended by itself with exit code 0", exit)
+    return End(ReplicaState.FAILED, str(exit), exit)

@@ -1,0 +1,76 @@
+"""The engine's side of the keepers: start one, ask it to end, clear up after a dead one."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+
+from serai import wire
+from serai.errors import ConfigError, Unavailable
+from serai_agent.local.folder import Launch, ReplicaFolder, Stop, disk_error
+
+KEEPER = Path(__file__).with_name("keeper.py")
+START_LIMIT_S = 20.0
+
+
+async def launch(folder: ReplicaFolder, order: Launch) -> None:
+    """Start a keeper and return once its child runs.
+
+    Raises ConfigError when the program cannot be run, Unavailable when the machine cannot.
+    """
+    folder.drop("state.json", "stop.json", "status.json", "ready.json")
+    folder.write("launch.json", wire.encode(order))
+    command = (sys.executable, "-I", "-S", "-E", str(KEEPER), str(folder.path))
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            env={},
+        )
+    except OSError as error:
+        raise disk_error(error, folder.path) from error
+    try:
+        async with asyncio.timeout(START_LIMIT_S):
+            _, said = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        raise Unavailable(f"the replica's keeper did not start within {START_LIMIT_S} s") from None
+    if process.returncode == 0:
+        return
+    why = said.decode("utf-8", "replace").strip()
+    if "No space left" in why:
+        raise Unavailable(f"the disk that holds {folder.path} is full; free some space")
+    raise ConfigError(f"cannot run {order.command[0]}: {why or f'exit {process.returncode}'}")
+
+
+def ask_to_end(folder: ReplicaFolder, grace_s: float) -> None:
+    """Tell a living keeper to end its child; a grace that cannot be written down is the default."""
+    with contextlib.suppress(Unavailable):
+        folder.write("stop.json", wire.encode(Stop(grace_s=grace_s)))
+    state = folder.keeper_state()
+    if state is not None and folder.keeper_lives():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(state.keeper_pid, signal.SIGTERM)
+
+
+def end_leftovers(folder: ReplicaFolder) -> int:
+    """Kill what a dead keeper left running; return how many processes that were.
+
+    They are recognised by their TMPDIR, which no other replica has, not by process ids, which may
+    be somebody else's by now. Blocks for up to about a second.
+    """
+    mark = str(folder.temporary)
+    ended: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get("TMPDIR") == mark:
+                process.kill()
+                ended.append(process)
+    psutil.wait_procs(ended, timeout=1.0)
+    return len(ended)

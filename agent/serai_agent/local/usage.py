@@ -1,0 +1,71 @@
+"""What the processes of each replica use, from one look at all processes of the machine."""
+
+import contextlib
+from collections.abc import Mapping
+
+import psutil
+
+from serai.report import ReplicaUsage
+
+
+def trees(roots: Mapping[str, int], parents: Mapping[int, int]) -> dict[str, list[int]]:
+    """Return the processes below each root, the root left out. Pure."""
+    children: dict[int, list[int]] = {}
+    for pid, parent in parents.items():
+        children.setdefault(parent, []).append(pid)
+    found: dict[str, list[int]] = {}
+    for name, root in roots.items():
+        below: list[int] = []
+        waiting = [root]
+        while waiting:
+            born = [pid for pid in children.get(waiting.pop(), []) if pid != root]
+            below += born
+            waiting += born
+        found[name] = below
+    return found
+
+
+class UsageMeter:
+    """Measures again and again; processor time is the difference to the look before."""
+
+    def __init__(self) -> None:
+        self._cpu_s: dict[tuple[int, float], float] = {}
+        self._at_s: float | None = None
+
+    def measure(self, keepers: Mapping[str, int], now_s: float) -> tuple[ReplicaUsage, ...]:
+        """Return the use of each replica, given its keeper's process id; for a thread."""
+        processes = {process.pid: process for process in psutil.process_iter()}
+        parents: dict[int, int] = {}
+        for pid, process in processes.items():
+            with contextlib.suppress(psutil.Error, OSError):
+                parents[pid] = process.ppid()
+        seen: dict[tuple[int, float], float] = {}
+        elapsed_s = now_s - self._at_s if self._at_s is not None else 0.0
+        found = [
+            self._one(name, [processes[pid] for pid in below], seen, elapsed_s)
+            for name, below in trees(keepers, parents).items()
+        ]
+        self._cpu_s, self._at_s = seen, now_s
+        return tuple(found)
+
+    def _one(
+        self,
+        replica: str,
+        processes: list[psutil.Process],
+        seen: dict[tuple[int, float], float],
+        elapsed_s: float,
+    ) -> ReplicaUsage:
+        used_s, memory_bytes, count = 0.0, 0, 0
+        for process in processes:
+            with contextlib.suppress(psutil.Error, OSError):  # it may end while it is looked at
+                with process.oneshot():
+                    key = (process.pid, process.create_time())
+                    times = process.cpu_times()
+                    memory_bytes += process.memory_info().rss
+                count += 1
+                seen[key] = times.user + times.system
+                used_s += seen[key] - self._cpu_s.get(key, seen[key])
+        cores = used_s / elapsed_s if elapsed_s > 0 else 0.0
+        return ReplicaUsage(
+            replica=replica, cpu_cores=round(cores, 3), memory_bytes=memory_bytes, processes=count
+        )
