@@ -1,149 +1,254 @@
-"""The port to immutable content, addressed by its SHA-256; a folder through obstore for now."""
+"""The port to stored content: bytes named by their SHA-256, written whole or not at all.
 
-import asyncio
+The scheduler stores what the CLI uploads and the agent fetches it; the limits and the layout of
+the HTTP bodies that both ends must agree on stand here too.
+"""
+
 import hashlib
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
-from typing import Protocol
+import re
+import struct
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from typing import Annotated, Protocol
 
-import obstore
-from obstore.store import LocalStore
+import msgspec
 
+from serai.bundle import MAX_FILE_BYTES, Digest
 from serai.errors import Refused, Unavailable
 from serai.model import Value
 
-DEADLINE_S = 60.0
-PART_BYTES = 8 * 2**20
+PAGE_DIGESTS = 10_000
+"""How many digests one question about missing blobs may name."""
+BATCH_BLOB_MAX_BYTES = 4 * 2**20
+"""A blob up to this size may travel in a batch with others."""
+BATCH_MAX_BYTES = 16 * 2**20
+BATCH_MAX_BLOBS = 2_000
+PART_BYTES = 16 * 2**20
+"""A file above twice this size is uploaded in parts of it, so that a broken line costs one."""
+MAX_PARTS = MAX_FILE_BYTES // PART_BYTES
+CHUNK_BYTES = 2**20
+UPLOAD_MIN_AGE_S = 3600.0
+"""Garbage collection leaves younger blobs alone: their deploy may still be under way."""
+
+BATCH_RECORD = struct.Struct(">32sQ")
+"""What stands before each blob of a batch: its digest and its size in bytes."""
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-class BlobInfo(Value):
-    """A stored blob: its size and when it was stored (wall clock)."""
+class DiskFull(Unavailable):
+    """There is no room left where blobs are stored."""
+
+
+class StoredBlob(Value):
+    """A blob as it lies in the store; `used_at_s` is when it was last written or asked about."""
 
     digest: str
     size_bytes: int
-    modified_at_s: float
+    used_at_s: float
+
+
+class Composition(Value):
+    """The parts, in order, that make up a blob of `size_bytes`."""
+
+    parts: Annotated[tuple[Digest, ...], msgspec.Meta(min_length=1, max_length=MAX_PARTS)]
+    size_bytes: Annotated[int, msgspec.Meta(ge=0, le=MAX_FILE_BYTES)]
 
 
 class Blobs(Protocol):
-    """Where bundles, locks and manifests lie."""
+    """Where content lies: a folder on one machine, an S3-compatible store in a cluster.
+
+    Every method raises Unavailable when the store does not answer, DiskFull when it has no room.
+    """
 
     async def has(self, digests: Sequence[str]) -> frozenset[str]:
-        """Return those that are there."""
+        """Return those that are stored, and count them as used now.
+
+        Being used keeps a blob from garbage collection while the deploy that asked goes on.
+        """
         ...
 
-    async def put(self, digest: str, data: AsyncIterator[bytes]) -> None:
-        """Store a blob whole or not at all; Refused (`digest_mismatch`) when it is another."""
+    async def put(self, digest: str, stream: AsyncIterator[bytes], size_bytes: int) -> None:
+        """Store a stream under its digest; what is stored already is stored again or left.
+
+        Raises Refused with code `digest_mismatch` or `size_mismatch` when the stream is not what
+        it was said to be. After any error, cancellation included, nothing is left behind.
+        """
         ...
 
     def get(self, digest: str) -> AsyncIterator[bytes]:
-        """Yield a blob's content; Refused (`no_blob`) when it is not there."""
+        """Yield the content in pieces; Refused (`no_blob`) before the first when absent.
+
+        The content is verified as it is read: Refused (`blob_damaged`) comes at its end, and the
+        damaged blob is removed, so that the next upload mends it.
+        """
         ...
 
-    async def delete(self, digests: Sequence[str]) -> None: ...
+    async def size(self, digest: str) -> int:
+        """Return the size in bytes; Refused (`no_blob`) when absent."""
+        ...
 
-    async def inventory(self) -> list[BlobInfo]: ...
+    async def delete(self, digests: Sequence[str]) -> None:
+        """Remove blobs; those that are not there are no error."""
+        ...
+
+    def list(self) -> AsyncIterator[StoredBlob]:
+        """Yield every whole blob, in no order."""
+        ...
+
+
+class CheckedBlob:
+    """Verifies a blob while it passes: `take` each piece, then `finish`."""
+
+    def __init__(self, digest: str, size_bytes: int | None) -> None:
+        self._digest = digest
+        self._size_bytes = size_bytes
+        self._hash = hashlib.sha256()
+        self._seen_bytes = 0
+
+    def take(self, piece: bytes) -> None:
+        """Count a piece; Refused (`size_mismatch`) as soon as there is too much."""
+        self._hash.update(piece)
+        self._seen_bytes += len(piece)
+        if self._size_bytes is not None and self._seen_bytes > self._size_bytes:
+            raise self._wrong_size("more than")
+
+    def finish(self) -> None:
+        """Raise Refused when the whole is not what it was said to be."""
+        if self._size_bytes is not None and self._seen_bytes != self._size_bytes:
+            raise self._wrong_size(f"{self._seen_bytes} instead of")
+        if (found := self._hash.hexdigest()) != self._digest:
+            raise Refused(
+                f"blob {self._digest[:12]}: the content has the digest {found[:12]}…; it was "
+                "changed on the way or while it was read; upload it again",
+                "digest_mismatch",
+            )
+
+    def _wrong_size(self, how: str) -> Refused:
+        return Refused(
+            f"blob {self._digest[:12]}: {how} {self._size_bytes} bytes arrived; the file was "
+            "changed while it was read; upload it again",
+            "size_mismatch",
+        )
+
+
+def check_digest(digest: str) -> None:
+    """Raise Refused (`bad_digest`) unless `digest` is a SHA-256 in lower-case hexadecimal."""
+    if not _DIGEST.fullmatch(digest):
+        raise Refused(
+            f"{digest[:80]!r} is not a SHA-256 digest of 64 lower-case hexadecimal digits",
+            "bad_digest",
+        )
+
+
+def missing_blob(digest: str) -> Refused:
+    """Return the error for a blob that is not stored."""
+    return Refused(f"blob {digest} is not stored here; deploy again to upload it", "no_blob")
+
+
+def damaged_blob(digest: str) -> Refused:
+    """Return the error for a blob whose content is not what its name says."""
+    return Refused(
+        f"blob {digest} was damaged in the store and has been removed; deploy again to upload it",
+        "blob_damaged",
+    )
+
+
+async def one_piece(data: bytes) -> AsyncIterator[bytes]:
+    """Yield `data` as a stream of one piece."""
+    yield data
 
 
 async def read_all(blobs: Blobs, digest: str, limit_bytes: int) -> bytes:
-    """Return a small blob whole; Refused when it is larger than the limit."""
+    """Return a small blob whole; Refused (`too_large`) above the limit."""
     data = bytearray()
-    async for chunk in blobs.get(digest):
-        data += chunk
+    async for piece in blobs.get(digest):
+        data += piece
         if len(data) > limit_bytes:
-            raise Refused(f"blob {digest} is larger than {limit_bytes} bytes", "blob_too_large")
+            raise Refused(
+                f"blob {digest} is larger than the {limit_bytes} bytes that are allowed here",
+                "blob_too_large",
+            )
     return bytes(data)
 
 
-def check_digest(digest: str) -> str:
-    """Return the digest; Refused when it is none (it becomes part of a path)."""
-    if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
-        raise Refused(f"{digest[:80]!r} is not a SHA-256 in hexadecimal", "bad_digest")
-    return digest
+def unreferenced(
+    stored: Sequence[StoredBlob], referenced: Collection[str], now_s: float, min_age_s: float
+) -> list[StoredBlob]:
+    """Return the blobs that nothing refers to and nobody used for `min_age_s`, oldest first.
+
+    A blob used in the future (a clock was set back) is young.
+    """
+    kept = frozenset(referenced)
+    waste = [b for b in stored if b.digest not in kept and now_s - b.used_at_s >= min_age_s]
+    return sorted(waste, key=lambda blob: (blob.used_at_s, blob.digest))
 
 
-class FolderBlobs:
-    """Blobs as files below a folder, in 256 subfolders."""
+async def collect_garbage(
+    blobs: Blobs,
+    referenced: Collection[str],
+    now_s: float,
+    min_age_s: float = UPLOAD_MIN_AGE_S,
+) -> list[StoredBlob]:
+    """Delete and return what nothing refers to.
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
-        self._store = LocalStore(prefix=str(folder))
+    `now_s` is wall-clock time. The caller lets no deploy be accepted while this runs: a blob that
+    is found here and asked about a moment later would be taken away from it.
+    """
+    waste = unreferenced([blob async for blob in blobs.list()], referenced, now_s, min_age_s)
+    await blobs.delete([blob.digest for blob in waste])
+    return waste
 
-    def path_of(self, digest: str) -> Path:
-        """Return the file of a blob on this machine, whether it is there or not."""
-        return self._folder / _name(digest)
+
+class MemoryBlobs:
+    """Blobs that are gone with their process, for simulations and tests."""
+
+    def __init__(self, wall: Callable[[], float], room_bytes: int | None = None) -> None:
+        self._wall = wall
+        self._room_bytes = room_bytes
+        self._contents: dict[str, bytes] = {}
+        self._used_at_s: dict[str, float] = {}
 
     async def has(self, digests: Sequence[str]) -> frozenset[str]:
-        for digest in digests:
-            check_digest(digest)
-        # One stat each: a listing of the whole store would cost more for all but huge bundles.
-        return await asyncio.to_thread(
-            lambda: frozenset(d for d in digests if self.path_of(d).exists())
-        )
+        found = frozenset(digest for digest in digests if digest in self._contents)
+        self._used_at_s.update(dict.fromkeys(found, self._wall()))
+        return found
 
-    async def put(self, digest: str, data: AsyncIterator[bytes]) -> None:
+    async def put(self, digest: str, stream: AsyncIterator[bytes], size_bytes: int) -> None:
         check_digest(digest)
-        hashing = hashlib.sha256()
+        checked = CheckedBlob(digest, size_bytes)
+        pieces = []
+        async for piece in stream:
+            checked.take(piece)
+            pieces.append(piece)
+        checked.finish()
+        self._make_room(size_bytes)
+        self._contents[digest] = b"".join(pieces)
+        self._used_at_s[digest] = self._wall()
 
-        async def checked() -> AsyncIterator[bytes]:
-            async for chunk in data:
-                hashing.update(chunk)
-                yield chunk
-            if hashing.hexdigest() != digest:
-                raise Refused(
-                    f"the content sent as {digest} is {hashing.hexdigest()}; send it again",
-                    "digest_mismatch",
-                )
-
-        try:
-            # The store writes to a temporary name and renames at the end: an error leaves nothing.
-            await obstore.put_async(self._store, _name(digest), checked(), chunk_size=PART_BYTES)
-        except OSError as error:
-            raise Unavailable(f"cannot store the blob: {error}") from error
+    def _make_room(self, size_bytes: int) -> None:
+        stored_bytes = sum(len(content) for content in self._contents.values())
+        if self._room_bytes is not None and stored_bytes + size_bytes > self._room_bytes:
+            raise DiskFull(f"no room left for {size_bytes} bytes; {self._room_bytes} are allowed")
 
     async def get(self, digest: str) -> AsyncIterator[bytes]:
         check_digest(digest)
-        try:
-            async with asyncio.timeout(DEADLINE_S):
-                found = await obstore.get_async(self._store, _name(digest))
-        except FileNotFoundError:
-            raise Refused(f"there is no blob {digest}", "no_blob") from None
-        except (OSError, TimeoutError) as error:
-            raise Unavailable(f"cannot read blob {digest}: {error}") from error
-        async for chunk in found.stream(min_chunk_size=2**20):
-            yield bytes(chunk)
+        content = self._contents.get(digest)
+        if content is None:
+            raise missing_blob(digest)
+        for start in range(0, len(content), CHUNK_BYTES):
+            yield content[start : start + CHUNK_BYTES]
+
+    async def size(self, digest: str) -> int:
+        check_digest(digest)
+        if digest not in self._contents:
+            raise missing_blob(digest)
+        return len(self._contents[digest])
 
     async def delete(self, digests: Sequence[str]) -> None:
         for digest in digests:
-            try:
-                await obstore.delete_async(self._store, _name(check_digest(digest)))
-            except FileNotFoundError:
-                continue
+            self._contents.pop(digest, None)
 
-    async def inventory(self) -> list[BlobInfo]:
-        found: list[BlobInfo] = []
-        async for batch in obstore.list(self._store):
-            found += [
-                BlobInfo(
-                    digest=item["path"].rpartition("/")[2],
-                    size_bytes=item["size"],
-                    modified_at_s=item["last_modified"].timestamp(),
-                )
-                for item in batch
-            ]
-        return [info for info in found if len(info.digest) == 64]
-
-
-def _name(digest: str) -> str:
-    return f"{digest[:2]}/{digest}"
-
-
-def unreferenced(
-    stored: Sequence[BlobInfo], referenced: frozenset[str], now_s: float, min_age_s: float
-) -> tuple[str, ...]:
-    """Return the blobs that nothing needs; young ones may belong to a deploy under way. Pure."""
-    return tuple(
-        info.digest
-        for info in stored
-        if info.digest not in referenced and now_s - info.modified_at_s > min_age_s
-    )
+    async def list(self) -> AsyncIterator[StoredBlob]:
+        for digest, content in list(self._contents.items()):
+            used_at_s = self._used_at_s[digest]
+            yield StoredBlob(digest=digest, size_bytes=len(content), used_at_s=used_at_s)
