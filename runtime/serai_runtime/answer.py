@@ -8,6 +8,7 @@ import msgspec
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 BYTES = "application/octet-stream"
+NDJSON = "application/x-ndjson"
 EVENTS = "text/event-stream"
 
 
@@ -74,6 +75,13 @@ def event_of(item: Any) -> bytes:
     text = item if isinstance(item, str) else chunk_of(item).decode("utf-8", "replace")
     lines = text.removesuffix("\n").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return ("".join(f"data: {line}\n" for line in lines) + "\n").encode()
+
+
+def stream_type(first: Any, nothing: bool = False) -> str:
+    """Return the content type of a stream by its first item."""
+    if nothing or isinstance(first, str):
+        return TEXT
+    return BYTES if isinstance(first, bytes | bytearray | memoryview) else NDJSON
 
 
 def error_body(code: str, message: str, request_id: str) -> bytes:

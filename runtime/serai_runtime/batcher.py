@@ -23,12 +23,9 @@ class _Waiting:
 class Batcher:
     """`call` gets a list of argument dicts and returns a list of as many results."""
 
-    def __init__(
-        self, call: Call, limits: BatchLimits, parallel: int, on_batch: Callable[[int], None]
-    ) -> None:
+    def __init__(self, call: Call, limits: BatchLimits, on_batch: Callable[[int], None]) -> None:
         self._call = call
         self._limits = limits
-        self._parallel = parallel
         self._on_batch = on_batch
         self._waiting: deque[_Waiting] = deque()
         self._running = 0
@@ -43,25 +40,28 @@ class Batcher:
         return await future
 
     def _decide(self) -> None:
-        while self._waiting and self._waiting[0].future.cancelled():
-            self._waiting.popleft()
-        if not self._waiting:
-            return
-        waited_s = clock.now_s() - self._waiting[0].since_s
-        running = 0 if self._running < self._parallel - 1 or not self._running else self._running
-        size = batch_size(len(self._waiting), waited_s, running, self._limits)
-        if size and self._running < self._parallel:
+        while self._waiting:
+            if self._waiting[0].future.done():  # its caller has gone
+                self._waiting.popleft()
+                continue
+            waited_s = clock.now_s() - self._waiting[0].since_s
+            size = batch_size(len(self._waiting), waited_s, self._running, self._limits)
+            if not size:
+                self._wait(self._limits.max_wait_s - waited_s)
+                return
             self._start([self._waiting.popleft() for _ in range(size)])
-        elif self._timer is None and self._running < self._parallel:
-            left_s = max(0.0, self._limits.max_wait_s - waited_s)
-            self._timer = asyncio.get_running_loop().call_later(left_s, self._timed)
+
+    def _wait(self, left_s: float) -> None:
+        # With no room to run, the end of a running batch decides again, not a timer.
+        if self._timer is None and self._running < self._limits.parallel:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, left_s), self._timed)
 
     def _timed(self) -> None:
         self._timer = None
         self._decide()
 
     def _start(self, batch: list[_Waiting]) -> None:
-        batch = [one for one in batch if not one.future.cancelled()]
+        batch = [one for one in batch if not one.future.done()]
         if not batch:
             return
         self._running += 1

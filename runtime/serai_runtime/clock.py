@@ -3,15 +3,11 @@
 import asyncio
 import time
 
+now_s = time.monotonic
+"""Return monotonic seconds; not wrapped, since it is called twice for each request."""
 
-def now_s() -> float:
-    """Return monotonic seconds."""
-    return time.monotonic()
-
-
-def wall_s() -> float:
-    """Return seconds since 1970."""
-    return time.time()
+wall_s = time.time
+"""Return seconds since 1970."""
 
 
 async def sleep(seconds: float) -> None:

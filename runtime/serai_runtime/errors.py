@@ -21,3 +21,7 @@ class PredictorError(Exception):
 
 class BodyError(Exception):
     """The request's body cannot be read as what its content type says."""
+
+
+class BodyTooLarge(Exception):
+    """The request's body is larger than what is allowed."""

@@ -51,6 +51,7 @@ class Predictor:
     predict: Method
     pre_process: Method | None
     post_predict: Method | None
+    load: Callable[[], Any] | None
     close: Callable[[], Any] | None
 
 
@@ -126,6 +127,7 @@ def methods(plan: Plan, instance: Any, file: str) -> Predictor:
         predict=_method(plan.kind, instance, "predict", PREDICT_ARGUMENTS, file),
         pre_process=_optional(plan.kind, instance, "pre_process", PREDICT_ARGUMENTS, file),
         post_predict=_optional(plan.kind, instance, "post_predict", POST_ARGUMENTS, file),
+        load=getattr(instance, "load", None),
         close=getattr(instance, "close", None),
     )
 

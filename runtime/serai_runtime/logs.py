@@ -1,14 +1,21 @@
 """Structured event lines on standard output, the same in every process of the runtime."""
 
+import contextvars
 import json
 import sys
 import traceback
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from serai_runtime import clock
 
+if TYPE_CHECKING:
+    import logging
+
 Facts = dict[str, Any]
+
+request_id_now: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
+"""The request that is being worked on, on the loop or on a thread: for log lines."""
 
 
 class Log:
@@ -27,15 +34,39 @@ class Log:
             )
         else:
             trace = facts.pop("trace", "")
-            told = " ".join(f"{key}={value}" for key, value in facts.items())
+            told = " ".join(f"{key}={value}" for key, value in facts.items() if value is not None)
             line = f"{at} {level:7} {event} {told}".rstrip() + (f"\n{trace}" if trace else "")
         try:
+            # One write, so that lines of several processes on one pipe do not mix.
             self._stream.write(line + "\n")
             self._stream.flush()
-        except OSError:
+        except (OSError, ValueError):
             return  # whoever read the log has gone; serving matters more
 
     def failure(self, event: str, error: BaseException, **facts: Any) -> None:
         """Write an event with the trace of an error."""
         trace = "".join(traceback.format_exception(error))
         self(event, level="error", why=f"{type(error).__name__}: {error}", trace=trace, **facts)
+
+
+def take_over_logging(log: Log) -> None:
+    """Send what the predictor and its libraries log to `log`, with the request's id.
+
+    A predictor that sets logging up itself (`basicConfig(force=True)`, `dictConfig`) is let.
+    """
+    import logging
+
+    class Bridge(logging.Handler):
+        def emit(self, record: "logging.LogRecord") -> None:
+            facts: Facts = {"logger": record.name}
+            if request_id := request_id_now.get():
+                facts["request_id"] = request_id
+            if record.exc_info and record.exc_info[1] is not None:
+                facts["trace"] = "".join(traceback.format_exception(record.exc_info[1]))
+            log(record.getMessage(), level=record.levelname.lower(), **facts)
+
+    root = logging.getLogger()
+    root.addHandler(Bridge())
+    root.setLevel(logging.INFO)
+    # What clients send wrong is answered with 400; a trace for each would fill the log.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)

@@ -85,10 +85,10 @@ class Metrics:
             )
 
 
-def render(metrics: Metrics) -> bytes:
-    """Return the metrics in Prometheus' text format."""
-    from prometheus_client import CollectorRegistry, generate_latest
+def render(metrics: Metrics) -> tuple[bytes, str]:
+    """Return the metrics in Prometheus' text format and its content type."""
+    from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
     registry = CollectorRegistry(auto_describe=False)
     registry.register(metrics)
-    return generate_latest(registry)
+    return generate_latest(registry), CONTENT_TYPE_LATEST

@@ -3,12 +3,13 @@
 import argparse
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 DEFAULT_PORT = 8000
+PATHS = frozenset({"predictor", "config", "project_dir", "status_file"})
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Options:
     version: str = ""
     replica: str = ""
     status_file: str = ""
+    access_log: bool = False
 
     @property
     def processes(self) -> int:
@@ -44,10 +46,10 @@ class Options:
         """Return the user's folder: its working directory and where its imports are found."""
         return Path(self.project_dir) if self.project_dir else Path(self.predictor).parent
 
-    def concurrency_of(self, process: int) -> int:
-        """Return how many requests a process runs at once: its threads unless told otherwise."""
+    def concurrency_of(self, process: int) -> int | None:
+        """Return how many requests a process runs at once, or None when it was not told."""
         if not self.concurrency:
-            return self.threads
+            return None
         return self.concurrency[min(process, len(self.concurrency) - 1)]
 
 
@@ -65,11 +67,14 @@ def from_json(text: str) -> Options:
 def parse(arguments: Sequence[str]) -> Options:
     """Read the command line; wrong input ends with a usage message and status 2."""
     parser = _parser()
-    found = parser.parse_args(arguments)
+    found = parser.parse_args([*_from_environment(parser, os.environ), *arguments])
     values = {key: value for key, value in vars(found).items() if value is not None}
     processes = values.pop("processes", None)
     if "ports" not in values:
         values["ports"] = (int(os.environ.get("PORT", DEFAULT_PORT)),)
+    for key in PATHS & values.keys():
+        # The workers change to the user's folder, so what was said relative to ours must not move.
+        values[key] = str(Path(values[key]).absolute())
     options = Options(**values)
     if processes and len(options.ports) == 1:
         first = options.ports[0]
@@ -94,7 +99,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--port", dest="ports", type=_integers, metavar="N[,N…]", help="one per process ($PORT)")
     add("--processes", type=_positive, help="worker processes, on consecutive ports")
     add("--threads", type=_positive, help="threads for a blocking predict, per process (1)")
-    add("--concurrency", type=_integers, metavar="N[,N…]", help="requests at once, per process")
+    add(
+        "--concurrency",
+        type=_integers,
+        metavar="N[,N…]",
+        help="requests at once, per process "
+        "(blocking: its threads; async: 100; batching: two batches)",
+    )
     add("--queue", type=_natural, help="requests that wait beyond that, per process (8)")
     add("--config", metavar="FILE", help="JSON file with the constructor's config")
     add("--batch-max-size", type=_positive, help="give predict a list of up to this many payloads")
@@ -108,8 +119,24 @@ def _parser() -> argparse.ArgumentParser:
     add("--api", help="name of the API, for logs")
     add("--version-name", dest="version", help="name of the version, for logs")
     add("--replica", help="name of the replica, for logs")
+    add("--access-log", action="store_true", default=None, help="log every request (off)")
     add("--status-file", metavar="FILE", help="where to write the state of the processes as JSON")
     return parser
+
+
+def _from_environment(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> list[str]:
+    """Return what SERAI_RUNTIME_<OPTION> variables say, as arguments; the command line wins."""
+    options = [action.option_strings[-1] for action in parser._actions if action.option_strings]
+    told: list[str] = []
+    for option in options:
+        value = environment.get(
+            "SERAI_RUNTIME_" + option.removeprefix("--").replace("-", "_").upper()
+        )
+        if option == "--access-log":
+            told += [option] if value in ("1", "true") else []
+        elif value:
+            told.append(f"{option}={value}")
+    return told
 
 
 def _integers(text: str) -> tuple[int, ...]:

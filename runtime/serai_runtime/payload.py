@@ -1,8 +1,6 @@
 """From a request's body to the payload that a predictor gets. Pure."""
 
 from dataclasses import dataclass
-from email.parser import BytesParser
-from email.policy import HTTP
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -11,7 +9,6 @@ import msgspec
 from serai_runtime.errors import BodyError
 
 _decoder = msgspec.json.Decoder()
-TEXT_TYPES = ("text/",)
 
 
 @dataclass(frozen=True)
@@ -26,9 +23,12 @@ class Upload:
 def read(body: bytes, content_type: str) -> Any:
     """Return the payload: parsed JSON, form fields, text, or the bytes themselves.
 
-    Without a content type JSON is tried first, then UTF-8 text is not guessed: bytes stay bytes.
-    Raises BodyError with the reason when the body is not what its type says.
+    Without a content type JSON is tried, else the bytes stay as they are. Multipart forms are read
+    in `incoming`, part by part. Raises BodyError with the reason when the body is not what its
+    type says.
     """
+    if content_type == "application/json":
+        return _json(body)
     kind, _, parameters = content_type.partition(";")
     kind = kind.strip().lower()
     if not body and kind in ("", "application/octet-stream"):
@@ -37,9 +37,7 @@ def read(body: bytes, content_type: str) -> Any:
         return _json(body)
     if kind == "application/x-www-form-urlencoded":
         return _form(body)
-    if kind == "multipart/form-data":
-        return _multipart(body, content_type)
-    if kind.startswith(TEXT_TYPES):
+    if kind.startswith("text/"):
         return _text(body, parameters)
     if not kind:
         return _guess(body)
@@ -82,41 +80,18 @@ def _form(body: bytes) -> dict[str, Any]:
             body.decode("utf-8"), keep_blank_values=True, strict_parsing=bool(body), errors="strict"
         )
     except ValueError as error:
-        raise BodyError(f"the body is not a valid form: {error}") from error
-    return _gathered(pairs)
+        # What curl sends when its user forgot the header.
+        hint = "; it looks like JSON: say so with Content-Type: application/json"
+        looks_like_json = body.lstrip()[:1] in (b"{", b"[")
+        raise BodyError(
+            f"the body is not a valid form: {error}{hint if looks_like_json else ''}"
+        ) from error
+    return gathered(pairs)
 
 
-def _multipart(body: bytes, content_type: str) -> dict[str, Any]:
-    if "boundary=" not in content_type.lower():
-        raise BodyError("the body is not a valid multipart form: its type names no boundary")
-    head = b"Content-Type: " + content_type.encode("latin-1", "replace") + b"\r\n\r\n"
-    message = BytesParser(policy=HTTP).parsebytes(head + body)
-    if not message.is_multipart() or message.defects:
-        defects = ", ".join(type(d).__name__ for d in message.defects) or "no part found"
-        raise BodyError(f"the body is not a valid multipart form: {defects}")
-    pairs: list[tuple[str, Any]] = []
-    for part in message.iter_parts():
-        name = part.get_param("name", header="content-disposition")
-        if not isinstance(name, str):
-            raise BodyError("the body is not a valid multipart form: a part has no name")
-        data = part.get_payload(decode=True)
-        raw = data if isinstance(data, bytes) else b""
-        filename = part.get_filename()
-        if filename is not None:
-            pairs.append((name, Upload(filename, part.get_content_type(), raw)))
-        else:
-            pairs.append((name, raw.decode("utf-8", "replace")))
-    return _gathered(pairs)
-
-
-def _gathered(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def gathered(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return a dict; a name that occurs several times has a list."""
-    fields: dict[str, Any] = {}
+    fields: dict[str, list[Any]] = {}
     for name, value in pairs:
-        if name not in fields:
-            fields[name] = value
-        elif isinstance(fields[name], list):
-            fields[name].append(value)
-        else:
-            fields[name] = [fields[name], value]
-    return fields
+        fields.setdefault(name, []).append(value)
+    return {name: values[0] if len(values) == 1 else values for name, values in fields.items()}

@@ -12,7 +12,10 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
-Job = tuple[Callable[[], Any], "asyncio.Future[Any]"]
+from serai_runtime.logs import request_id_now
+
+Future = asyncio.Future[Any]
+Job = tuple[Callable[..., Any], tuple[Any, ...], Future, str]
 
 
 class Pool:
@@ -21,41 +24,46 @@ class Pool:
     def __init__(self, threads: int, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self._done: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
+        self._done: deque[tuple[Future, Any, BaseException | None]] = deque()
         self._waking = False
-        self.busy = 0
-        """How many threads run a call now, those whose caller has given up included."""
-        self._threads = [
-            threading.Thread(target=self._work, name=f"predict-{n}", daemon=True)
-            for n in range(threads)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._running: list[Future | None] = [None] * threads
+        self.on_abandoned_end: Callable[[], None] = lambda: None
+        """Called on the loop when a call has ended for which nobody waited any more."""
+        for number in range(threads):
+            name = f"predict-{number}"
+            threading.Thread(target=self._work, args=(number,), name=name, daemon=True).start()
 
-    def run(self, call: Callable[[], Any]) -> "asyncio.Future[Any]":
+    def run(self, call: Callable[..., Any], *arguments: Any) -> Future:
         """Return a future of the call's result; cancel it before it starts and it never runs."""
-        future: asyncio.Future[Any] = self._loop.create_future()
-        self._jobs.put((call, future))
+        future: Future = self._loop.create_future()
+        self._jobs.put((call, arguments, future, request_id_now.get()))
         return future
+
+    def abandoned(self) -> int:
+        """Return how many threads run a call that nobody waits for any more."""
+        return sum(1 for future in self._running if future is not None and future.cancelled())
 
     def close(self) -> None:
         """Let the threads end once they are idle."""
-        for _ in self._threads:
+        for _ in self._running:
             self._jobs.put(None)
 
-    def _work(self) -> None:
-        jobs, done = self._jobs, self._done
+    def _work(self, number: int) -> None:
+        jobs, done, running = self._jobs, self._done, self._running
         while (job := jobs.get()) is not None:
-            call, future = job
+            call, arguments, future, request_id = job
             if future.cancelled():
                 continue
-            self.busy += 1
+            request_id_now.set(request_id)
+            running[number] = future
             try:
-                done.append((future, call(), None))
+                result, failure = call(*arguments), None
             except BaseException as error:  # noqa: BLE001  # the user's code: the caller decides
-                done.append((future, None, error))
-            self.busy -= 1
-            del call, future, job
+                result, failure = None, error
+            running[number] = None
+            done.append((future, result, failure))
+            # What a thread keeps while it waits for the next call would live as long as the wait.
+            del call, arguments, future, job, result, failure
             if not self._waking:
                 self._waking = True
                 try:
@@ -68,12 +76,14 @@ class Pool:
         self._waking = False
         done = self._done
         while done:
-            future, result, error = done.popleft()
+            future, result, failure = done.popleft()
             if future.done():
-                continue
-            if error is None:
+                self.on_abandoned_end()
+            elif failure is None:
                 future.set_result(result)
-            elif isinstance(error, StopIteration):
+            elif isinstance(failure, StopIteration):
                 future.set_exception(RuntimeError("predict raised StopIteration"))
+            elif isinstance(failure, SystemExit | KeyboardInterrupt):
+                future.set_exception(RuntimeError(f"predict tried to end the process: {failure!r}"))
             else:
-                future.set_exception(error)
+                future.set_exception(failure)

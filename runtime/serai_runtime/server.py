@@ -4,195 +4,215 @@ Everything but the three probes goes to the predictor.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from inspect import isasyncgen, isgenerator
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
-from aiohttp.web_exceptions import HTTPException, HTTPRequestEntityTooLarge
+from aiohttp.web_exceptions import HTTPException
+from multidict import istr
 
 from serai_runtime import clock
-from serai_runtime.answer import (
-    EVENTS,
-    JSON,
-    NotSerialisable,
-    body_of,
-    chunk_of,
-    error_body,
-    event_of,
-)
-from serai_runtime.errors import BodyError, HTTPError, PredictorError
-from serai_runtime.logs import Log
+from serai_runtime.answer import JSON, NotSerialisable, body_of, error_body
+from serai_runtime.deadline import Deadlines
+from serai_runtime.errors import BodyError, BodyTooLarge, HTTPError, PredictorError
+from serai_runtime.incoming import headers_of, payload_of, query_of
+from serai_runtime.logs import Log, request_id_now
 from serai_runtime.metrics import Metrics, render
 from serai_runtime.options import Options
-from serai_runtime.payload import read
+from serai_runtime.pool import Pool
+from serai_runtime.raw import RawAnswers
 from serai_runtime.request_id import RequestIds
 from serai_runtime.service import Service
+from serai_runtime.slots import Slots
 from serai_runtime.state import Phase, WorkerState
+from serai_runtime.stream import ThreadIterator, send
 
-TIMEOUT_HEADER = "X-Serai-Total-Timeout-Ms"
+TIMEOUT_HEADER = istr("X-Serai-Total-Timeout-Ms")
+REQUEST_ID = istr("X-Request-Id")
 RETRY_AFTER_S = "1"
-PROBES = ("/healthz", "/readyz", "/metrics")
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 MAX_TIMEOUT_S = 86_400.0
+GONE = 499
+"""The status under which a request is counted whose client hung up."""
 
 
 class Server:
     """Answers requests; `service` is None until the predictor has been loaded."""
 
-    def __init__(self, options: Options, process: int, state: WorkerState, log: Log) -> None:
+    def __init__(self, options: Options, state: WorkerState, log: Log, pool: Pool) -> None:
         self.metrics = Metrics()
         self.service: Service | None = None
         self._call: Callable[[dict[str, Any]], Awaitable[Any]] | None = None
+        self._options = options
         self._state = state
         self._log = log
+        self._pool = pool
         self._ids = RequestIds()
-        self._limit = options.concurrency_of(process) + options.queue
-        self._timeout_s = options.total_timeout_s
+        self._raw = RawAnswers()
+        self._deadlines = Deadlines()
+        self._slots = Slots(1)
         self._after: set[asyncio.Task[None]] = set()
+        pool.on_abandoned_end = self._recount_abandoned
 
-    def serve_with(self, service: Service) -> None:
-        """Begin to pass requests to a predictor."""
+    def serve_with(self, service: Service, concurrency: int) -> None:
+        """Begin to pass requests to a predictor, at most `concurrency` of them at once."""
+        self._slots = Slots(concurrency)
         self.service = service
         self._call = service.call_alone
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
-        if request.path in PROBES and request.method in ("GET", "HEAD"):
-            return self._probe(request.path)
+        path = request.raw_path.partition("?")[0]
+        if path in PROBES and request.method in ("GET", "HEAD"):
+            return await self._probe(path)
         began_s = clock.now_s()
-        request_id = self._ids.take(request.headers.get("X-Request-Id"))
+        request_id = self._ids.take(request.headers.get(REQUEST_ID))
+        status = GONE
         self._state.open_requests += 1
-        response: web.StreamResponse | None = None
         try:
-            response = await self._answer(request, request_id)
+            response = await self._answer(request, request_id, began_s)
+            status = response.status
         finally:
             self._state.open_requests -= 1
-            status = response.status if response is not None else 499
-            self.metrics.finished(status, clock.now_s() - began_s)
+            took_s = clock.now_s() - began_s
+            self.metrics.finished(status, took_s)
+            if self._options.access_log:
+                facts: dict[str, Any] = {"method": request.method, "path": path, "status": status}
+                took_ms = round(took_s * 1000, 3)
+                self._log("request", request_id=request_id, took_ms=took_ms, **facts)
         return response
 
     # Probes --------------------------------------------------------------------------------------
 
-    def _probe(self, path: str) -> web.Response:
+    async def _probe(self, path: str) -> web.Response:
+        phase = self._state.phase
         if path == "/metrics":
             self.metrics.in_flight = self._state.open_requests
-            response = web.Response(body=render(self.metrics), content_type="text/plain")
+            # The first scrape imports a library: on a thread, so that no request waits for it.
+            loop = asyncio.get_running_loop()
+            body, kind = await loop.run_in_executor(None, render, self.metrics)
+            response = web.Response(body=body, headers={"Content-Type": kind})
         elif path == "/healthz":
             response = _json(200, b'{"status":"alive"}')
         else:
-            ready = self._state.phase is Phase.READY
-            response = _json(
-                200 if ready else 503, b'{"phase":"%s"}' % self._state.phase.value.encode()
-            )
-        self._close_when_draining(response)
+            status = 200 if phase is Phase.READY else 503
+            response = _json(status, b'{"phase":"%s"}' % phase.value.encode())
+        return cast(web.Response, self._closing_when_draining(response))
+
+    def _closing_when_draining(self, response: web.StreamResponse) -> web.StreamResponse:
+        # A client that is told so sends its next request elsewhere instead of into a closed socket.
+        if self._draining() and not response.prepared:
+            response.force_close()
         return response
 
-    def _close_when_draining(self, response: web.StreamResponse) -> None:
-        # A client that is told so sends its next request elsewhere instead of into a closed socket.
-        if self._state.phase is Phase.DRAINING:
-            response.force_close()
+    def _draining(self) -> bool:
+        return self._state.phase is Phase.DRAINING
 
     # One request ---------------------------------------------------------------------------------
 
-    async def _answer(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
-        call = self._call
-        if call is None:
+    async def _answer(
+        self, request: web.BaseRequest, request_id: str, began_s: float
+    ) -> web.StreamResponse:
+        slots = self._slots
+        if self._call is None:
             return self._error(503, "loading", f"the predictor is {self._state.phase}", request_id)
-        if self._state.open_requests > self._limit:
-            return self._error(503, "overloaded", "all slots and the queue are taken", request_id)
+        if self._state.open_requests + slots.abandoned > slots.limit + self._options.queue:
+            why = "all slots of this replica and its queue are taken; try again"
+            return self._error(503, "overloaded", why, request_id)
+        task = asyncio.current_task()
+        assert task is not None
+        deadline = self._deadlines.start(task, began_s + self._timeout_of(request))
         try:
-            offered = await self._offered(request)
-            async with asyncio.timeout(self._timeout_of(request)):
-                result = await call(offered)
-            response = await self._respond(request, result, request_id)
-        except TimeoutError:
-            return self._error(504, "timeout", "the request took longer than allowed", request_id)
+            return await self._within_limits(request, request_id)
+        except asyncio.CancelledError:
+            if not deadline.passed or task.uncancel() > 0:
+                raise  # the client has gone
+            self._log("request timed out", level="warning", request_id=request_id)
+            why = "the request took longer than allowed"
+            return self._error(504, "timeout", why, request_id)
         except BodyError as error:
             return self._error(400, "bad_body", str(error), request_id)
-        except HTTPRequestEntityTooLarge:
-            return self._error(413, "body_too_large", "the body is too large", request_id)
+        except BodyTooLarge as error:
+            return self._error(413, "body_too_large", str(error), request_id)
         except (HTTPError, HTTPException) as error:
             return self._users_error(error, request_id)
         except Exception as error:  # noqa: BLE001  # the user's predictor may raise anything
             return self._failure(error, request_id)
-        if self.service is not None and self.service.predictor.post_predict is not None:
+        finally:
+            self._deadlines.end(deadline)
+
+    async def _within_limits(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
+        """Read the body, wait for a slot, predict, answer."""
+        service, call, slots = self.service, self._call, self._slots
+        assert service is not None and call is not None
+        offered: dict[str, Any] = {
+            "payload": await payload_of(request, self._options.body_max_bytes)
+        }
+        if service.wants_more:
+            offered["query_params"] = query_of(request)
+            offered["headers"] = headers_of(request)
+        if not slots.try_enter():
+            await slots.enter()
+        request_id_now.set(request_id)
+        try:
+            result = await call(offered)
+            response = await self._respond(request, result, request_id)
+        except asyncio.CancelledError:
+            self._recount_abandoned()
+            raise
+        finally:
+            slots.leave()
+        if service.predictor.post_predict is not None:
+            await response.prepare(request)
+            await response.write_eof()
             self._run_after(offered, result, request_id)
         return response
-
-    async def _offered(self, request: web.BaseRequest) -> dict[str, Any]:
-        service = self.service
-        assert service is not None
-        headers = request.headers
-        body = await request.read() if request.can_read_body else b""
-        offered: dict[str, Any] = {"payload": read(body, headers.get("Content-Type", ""))}
-        if service.wants_more:
-            offered["query_params"] = _query(request)
-            offered["headers"] = {name.lower(): value for name, value in headers.items()}
-        return offered
 
     def _timeout_of(self, request: web.BaseRequest) -> float:
         told = request.headers.get(TIMEOUT_HEADER)
         if told is None or not told.isdigit():
-            return self._timeout_s
+            return self._options.total_timeout_s
         return min(int(told) / 1000, MAX_TIMEOUT_S)
+
+    def _recount_abandoned(self) -> None:
+        self._slots.abandoned = self._pool.abandoned()
+        self._slots.admit()
 
     async def _respond(
         self, request: web.BaseRequest, result: Any, request_id: str
     ) -> web.StreamResponse:
-        if isasyncgen(result) or hasattr(result, "__anext__"):
-            return await self._stream(request, result, request_id)
-        if isgenerator(result) and self.service is not None:
-            items = await self.service.stream_of(result)
-            return await self._stream(request, items, request_id)
         if isinstance(result, web.StreamResponse):
-            response: web.StreamResponse = result
-        else:
-            body, content_type = body_of(result)
-            response = web.Response(body=body, headers={"Content-Type": content_type})
-        response.headers["X-Request-Id"] = request_id
-        self._close_when_draining(response)
-        return response
+            if not result.prepared:
+                result.headers[REQUEST_ID] = request_id
+            return self._closing_when_draining(result)
+        stream = self._stream_of(result)
+        if stream is not None:
+            headers = {"X-Request-Id": request_id}
+            return await send(request, stream, headers, self._draining, self._log)
+        body, kind = body_of(result)
+        raw = self._raw.make(request, 200, body, kind, request_id, self._draining())
+        if raw is not None:
+            return cast(web.StreamResponse, raw)
+        headers = {"Content-Type": kind, "X-Request-Id": request_id}
+        return self._closing_when_draining(web.Response(body=body, headers=headers))
 
-    # Streams -------------------------------------------------------------------------------------
-
-    async def _stream(
-        self, request: web.BaseRequest, items: AsyncIterator[Any], request_id: str
-    ) -> web.StreamResponse:
-        """Send items as they come; an error in the midst cuts the stream short, and is logged."""
-        events = EVENTS in request.headers.get("Accept", "")
-        write = event_of if events else chunk_of
-        first = await anext(items, _END)
-        headers = {"X-Request-Id": request_id, "Cache-Control": "no-cache"}
-        kind = EVENTS if events else _stream_type(first)
-        response = web.StreamResponse(headers={**headers, "Content-Type": kind})
-        self._close_when_draining(response)
-        await response.prepare(request)
-        try:
-            item = first
-            async with asyncio.timeout(self._timeout_of(request)):
-                while item is not _END:
-                    await response.write(write(item))
-                    item = await anext(items, _END)
-            await response.write_eof()
-        except ConnectionError:
-            await _close(items)
-        except Exception as error:  # noqa: BLE001  # the user's generator may raise anything
-            self._log.failure("stream failed", error, request_id=request_id)
-            if events:
-                await response.write(b"event: error\n" + event_of("the stream failed"))
-            await _close(items)
-            if request.transport is not None:
-                request.transport.close()  # an end without the last chunk tells the client
-        return response
+    def _stream_of(self, result: Any) -> AsyncIterator[Any] | None:
+        if isgenerator(result):
+            return ThreadIterator(result, self._pool)
+        if isasyncgen(result) or hasattr(type(result), "__anext__"):
+            stream: AsyncIterator[Any] = result
+            return stream
+        return None
 
     # Errors --------------------------------------------------------------------------------------
 
     def _error(self, status: int, code: str, message: str, request_id: str) -> web.Response:
         response = _json(status, error_body(code, message, request_id))
-        response.headers["X-Request-Id"] = request_id
+        response.headers[REQUEST_ID] = request_id
         if status == 503:
             response.headers["Retry-After"] = RETRY_AFTER_S
-        self._close_when_draining(response)
+        self._closing_when_draining(response)
         return response
 
     def _users_error(self, error: HTTPError | HTTPException, request_id: str) -> web.StreamResponse:
@@ -202,7 +222,7 @@ class Server:
             return response
         if error.status < 400:
             answer = web.Response(status=error.status, headers=error.headers, body=error.body)
-            answer.headers["X-Request-Id"] = request_id
+            answer.headers[REQUEST_ID] = request_id
             return answer
         return self._error(error.status, "predictor", error.text or error.reason, request_id)
 
@@ -222,7 +242,6 @@ class Server:
             except Exception as error:  # noqa: BLE001  # the user's predictor may raise anything
                 self._log.failure("post_predict failed", error, request_id=request_id)
 
-        # The response goes out when the handler returns; this task runs after that.
         task = asyncio.get_running_loop().create_task(run())
         self._after.add(task)
         task.add_done_callback(self._after.discard)
@@ -233,34 +252,5 @@ class Server:
         return self._state.open_requests + len(self._after)
 
 
-_END = object()
-
-
 def _json(status: int, body: bytes) -> web.Response:
     return web.Response(status=status, body=body, headers={"Content-Type": JSON})
-
-
-def _query(request: web.BaseRequest) -> dict[str, Any]:
-    """Return the query's parameters; one that occurs several times has a list."""
-    query = request.query
-    return {
-        name: values[0] if len(values) == 1 else values
-        for name in query
-        if (values := query.getall(name))
-    }
-
-
-def _stream_type(first: Any) -> str:
-    if isinstance(first, str):
-        return "text/plain; charset=utf-8"
-    return (
-        "application/octet-stream"
-        if isinstance(first, bytes | bytearray | memoryview)
-        else "application/x-ndjson"
-    )
-
-
-async def _close(items: AsyncIterator[Any] | Iterator[Any]) -> None:
-    close = getattr(items, "aclose", None)
-    if close is not None:
-        await close()

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+EXIT_FAILED = 3
+"""Exit status of a predictor that cannot be served: starting again would not help."""
+
 
 class Phase(StrEnum):
     """Where a worker is in its life."""
@@ -19,5 +22,4 @@ class WorkerState:
     """Changed on the event loop only. `open_requests` counts answers not yet finished."""
 
     phase: Phase = Phase.IMPORTING
-    failure: str = ""
     open_requests: int = 0

@@ -1,0 +1,1 @@
+"""Benchmarks: not packaged, run by `make bench-NAME`."""

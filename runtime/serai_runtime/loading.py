@@ -1,0 +1,101 @@
+"""Imports and makes the predictor on a thread of its own, while the probes already answer."""
+
+import asyncio
+import inspect
+import json
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from serai_runtime.errors import PredictorError
+from serai_runtime.load import Predictor, find_class, import_file, make, methods
+from serai_runtime.options import Options
+from serai_runtime.state import Phase
+
+TRACE_LINES = 20
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Why there is no predictor, in words, and the end of the trace."""
+
+    reason: str
+    trace: str
+
+
+async def load(options: Options, enter: Callable[[Phase], None]) -> Predictor | Failed:
+    """Return the predictor, loaded; `enter` is told each phase, on the loop."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Predictor | Failed] = loop.create_future()
+
+    def work() -> None:
+        result = _load(options, lambda phase: loop.call_soon_threadsafe(enter, phase))
+        loop.call_soon_threadsafe(_settle, done, result)
+
+    threading.Thread(target=work, name="load", daemon=True).start()
+    result = await done
+    if isinstance(result, Predictor) and inspect.iscoroutinefunction(result.load):
+        try:
+            await result.load()
+        except Exception as error:  # noqa: BLE001  # the user's code may raise anything
+            return _failed(error, Phase.LOADING)
+    return result
+
+
+def _settle(done: "asyncio.Future[Any]", result: Any) -> None:
+    if not done.done():
+        done.set_result(result)
+
+
+def _load(options: Options, enter: Callable[[Phase], object]) -> Predictor | Failed:
+    phase = Phase.IMPORTING
+    path = Path(options.predictor).resolve()
+    try:
+        plan = find_class(import_file(path, options.folder), path.name)
+        phase = Phase.LOADING
+        enter(phase)
+        instance = make(plan, _config(options.config))
+        predictor = methods(plan, instance, path.name)
+        if predictor.load is not None and not inspect.iscoroutinefunction(predictor.load):
+            predictor.load()
+    except PredictorError as error:
+        return Failed(str(error), "")
+    except BaseException as error:  # noqa: BLE001  # the user's code, even a SystemExit at import
+        return _failed(error, phase)
+    return predictor
+
+
+def _config(path: str) -> dict[str, Any]:
+    if not path:
+        return {}
+    try:
+        config = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        raise PredictorError(f"the config file {path} cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise PredictorError(f"the config file {path} holds no JSON object")
+    return config
+
+
+def _failed(error: BaseException, phase: Phase) -> Failed:
+    doing = "importing it" if phase is Phase.IMPORTING else "making or loading it"
+    name = type(error).__name__
+    reason = f"the predictor failed while {doing}: {name}: {error}{_place(error)}"
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    return Failed(reason, "\n".join(lines[-TRACE_LINES:]))
+
+
+def _place(error: BaseException) -> str:
+    """Name the line of the user's that failed: the innermost one that is not ours."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f" ({Path(error.filename).name}, line {error.lineno})"
+    trace, place = error.__traceback__, ""
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        if "importlib" not in name and "serai_runtime" not in name:
+            place = f" ({Path(name).name}, line {trace.tb_lineno})"
+        trace = trace.tb_next
+    return place
