@@ -109,16 +109,20 @@ _FAILURES = {
 def _errors() -> str:
     lines = []
     for status, (code, message) in _FAILURES.items():
+        # What fails before there is a request has no id to tell, and needs a text without fields.
+        text = _body(code, message) if status >= 500 else _body(code, message, named=False)
         retry = ' hdr retry-after "1"' if status == 503 else ""
         lines.append(
             f"    http-error status {status} content-type application/json "
-            f"lf-string {_body(code, message)}{retry}"
+            f"{'lf-string' if status >= 500 else 'string'} {text}{retry}"
         )
     return "\n".join(lines) + "\n"
 
 
-def _body(code: str, message: str) -> str:
-    """Return an error body as a quoted log-format string."""
+def _body(code: str, message: str, named: bool = True) -> str:
+    """Return an error body, quoted; `named` ones are log-formats that tell the request's id."""
+    if not named:
+        return f"'{{\"error\":{{\"code\":\"{code}\",\"message\":\"{message}\"}}}}'"
     body = (
         f'{{"error":{{"code":"{code}","message":"{message}",'
         '"request_id":"%[var(txn.request_id)]"}}'

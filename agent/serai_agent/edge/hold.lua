@@ -15,7 +15,8 @@ core.register_action("hold", { "http-req" }, function(txn)
   local key = txn:get_var("txn.key")
   local waited_ms = 0
   while true do
-    if txn.f:stopping() then
+    local stopping = txn.f:stopping()
+    if stopping == true or stopping == 1 then -- booleans arrive as numbers here
       txn:set_var("txn.backend", "handover")
       return
     end
