@@ -8,12 +8,11 @@ from typing import Annotated
 
 import msgspec
 
-from serai.engine import LogLine, LogQuery
+
 from serai.model import ApiState, Replica, Value, Version
 from serai.report import NodeReport
 from serai.spec.types import ApiSpec
 
-__all__ = ["LogLine", "LogQuery"]
 
 MAX_APIS_PER_DEPLOY = 40
 MAX_REQUEST_BYTES = 8 * 2**20
