@@ -89,6 +89,11 @@ class StoredApi(Value):
 
 
 def wanted_replicas(record: ApiRecord, spec: ApiSpec) -> int:
-    """Return how many replicas a version under these settings shall have."""
+    """Return how many replicas a version under these settings shall have.
+
+    A count that only followed the minimum in force follows the new one too.
+    """
     bounds = spec.autoscaling
-    return min(max(record.replicas, bounds.min_replicas), bounds.max_replicas)
+    followed = record.replicas <= record.spec.autoscaling.min_replicas
+    wanted = bounds.min_replicas if followed else record.replicas
+    return min(max(wanted, bounds.min_replicas), bounds.max_replicas)

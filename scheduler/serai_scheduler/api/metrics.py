@@ -1,0 +1,62 @@
+"""What the scheduler tells Prometheus, made from its present state at each scrape."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from serai.operator import ApiStatus
+from serai_scheduler.service import Scheduler
+from serai_scheduler.views import status_of
+
+
+class _Collector:
+    def __init__(self, statuses: list[ApiStatus], silent: int, lateness_s: float) -> None:
+        self._statuses = statuses
+        self._silent = silent
+        self._lateness_s = lateness_s
+
+    def collect(self) -> Iterator[Any]:
+        gauges: dict[str, tuple[str, Callable[[ApiStatus], int]]] = {
+            "ready_replicas": ("Replicas that take traffic.", lambda s: s.ready),
+            "wanted_replicas": ("Replicas that are wanted.", lambda s: s.wanted),
+            "in_flight_requests": ("Requests being served.", lambda s: s.traffic.in_flight),
+            "queued_requests": ("Requests that wait for a slot.", lambda s: s.traffic.queued),
+            "held_requests": ("Requests that wait for a replica.", lambda s: s.traffic.held),
+        }
+        for name, (text, value) in gauges.items():
+            gauge = GaugeMetricFamily(f"serai_scheduler_{name}", text, labels=["api"])
+            for status in self._statuses:
+                gauge.add_metric([status.name], value(status))
+            yield gauge
+        responses = CounterMetricFamily(
+            "serai_scheduler_responses", "Responses by class.", labels=["api", "class"]
+        )
+        for status in self._statuses:
+            responses.add_metric([status.name, "2xx"], status.traffic.responses_2xx)
+            responses.add_metric([status.name, "4xx"], status.traffic.responses_4xx)
+            responses.add_metric([status.name, "5xx"], status.traffic.responses_5xx)
+        yield responses
+        yield GaugeMetricFamily(
+            "serai_scheduler_silent_nodes", "Nodes whose reports stopped.", value=self._silent
+        )
+        yield GaugeMetricFamily(
+            "serai_scheduler_loop_lateness_seconds",
+            "How late the last pass of the reconcile loop was.",
+            value=self._lateness_s,
+        )
+
+
+async def render(scheduler: Scheduler) -> bytes:
+    """Return the metrics in Prometheus' text format."""
+    now_s = scheduler.clock.now()
+    apis = await scheduler.state.read()
+    statuses = [
+        status_of(stored, scheduler.replicas_of(name), scheduler.traffic, now_s, "")
+        for name, stored in sorted(apis.items())
+    ]
+    silent = sum(node.state == "silent" for node in scheduler.nodes.statuses(now_s))
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(statuses, silent, scheduler.lateness_s))
+    return generate_latest(registry)

@@ -1,0 +1,176 @@
+"""One scheduler: its loops and what its HTTP API works with, wired together."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from serai import wire
+from serai.blobs import Blobs, read_all, unreferenced
+from serai.bundle import MAX_MANIFEST_BYTES, Manifest, check_manifest
+from serai.clock import Clock
+from serai.engine import Engine
+from serai.errors import Refused
+from serai.model import Replica
+from serai.operator import DeployRequest, FieldProblem, Info, PlanAnswer
+from serai.report import NodeReport
+from serai.store import Store
+from serai_scheduler.deploy import Accepted, DeployRefused, Surroundings, accept
+from serai_scheduler.nodes import NodeBook
+from serai_scheduler.orders import Orders
+from serai_scheduler.reconcile import Reconciler
+from serai_scheduler.record import StoredApi
+from serai_scheduler.state import State
+from serai_scheduler.traffic import TrafficBook
+
+TICK_S = 0.25
+BLOB_MIN_AGE_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What deploys are made for; the rest of `Info` the scheduler knows by itself."""
+
+    serai_version: str
+    gateway_url: str
+    python: str
+    platform: str
+    runtime_digest: str
+    runtime_requirements: tuple[str, ...]
+
+
+class Scheduler:
+    """The leader: decides and keeps; `epoch` fences everything it orders."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        store: Store,
+        engine: Engine,
+        blobs: Blobs,
+        cluster: Cluster,
+        epoch: int,
+        check_specs: Callable[[DeployRequest], tuple[FieldProblem, ...]],
+    ) -> None:
+        self.clock = clock
+        self.engine = engine
+        self.blobs = blobs
+        self.cluster = cluster
+        self.epoch = epoch
+        self.traffic = TrafficBook()
+        self.nodes = NodeBook()
+        self.state = State(store)
+        self.reconciler = Reconciler(clock, self.state, engine, self.traffic, epoch)
+        self.orders = Orders(clock, self.state, self.reconciler.kick, epoch)
+        self._check_specs = check_specs
+        self._started_at_s = clock.wall()
+        self.lateness_s = 0.0
+        """How late the last pass of the reconcile loop began."""
+
+    async def reconcile_forever(self) -> None:
+        """Bring the world to what is wanted, again and again."""
+        while True:
+            began_s = self.clock.now()
+            await self.reconciler.tick()
+            self.lateness_s = max(0.0, self.clock.now() - began_s - TICK_S)
+            await self.reconciler.pause(TICK_S)
+
+    async def collect_forever(self, period_s: float) -> None:
+        """Remove blobs that no version needs any more."""
+        while True:
+            await self.clock.sleep(period_s)
+            await self.collect(BLOB_MIN_AGE_S)
+
+    async def collect(self, min_age_s: float) -> int:
+        """Remove unneeded blobs older than `min_age_s`; return how many."""
+        stored = await self.blobs.inventory()
+        needed = await self._referenced(await self.state.read())
+        gone = unreferenced(stored, needed, self.clock.wall(), min_age_s)
+        await self.blobs.delete(gone)
+        return len(gone)
+
+    async def _referenced(self, apis: dict[str, StoredApi]) -> frozenset[str]:
+        needed: set[str] = set()
+        for stored in apis.values():
+            for version in stored.versions.values():
+                needed |= {version.content.bundle, version.content.lock}
+                if version.content.bundle:
+                    needed |= {
+                        f.digest for f in (await self._manifest(version.content.bundle)).files
+                    }
+        return frozenset(needed - {""})
+
+    # What the API calls --------------------------------------------------------------------------
+
+    def info(self, docker_problem: str | None) -> Info:
+        return Info(
+            serai_version=self.cluster.serai_version,
+            epoch=self.epoch,
+            started_at_s=self._started_at_s,
+            gateway_url=self.cluster.gateway_url,
+            python=self.cluster.python,
+            platform=self.cluster.platform,
+            runtime_digest=self.cluster.runtime_digest,
+            runtime_requirements=self.cluster.runtime_requirements,
+            docker_problem=docker_problem,
+        )
+
+    def _around(self) -> Surroundings:
+        return Surroundings(
+            now_s=self.clock.wall(),
+            runtime_digest=self.cluster.runtime_digest,
+            python=self.cluster.python,
+        )
+
+    async def plan(self, request: DeployRequest) -> PlanAnswer:
+        """Say what a deploy would do; DeployRefused with every reason why it would not."""
+        self._check(request)
+        accepted = accept(request, await self.state.read(), self._around())
+        return PlanAnswer(apis=tuple(one.plan for one in accepted))
+
+    async def deploy(self, request: DeployRequest) -> PlanAnswer:
+        """Begin a deploy; its blobs must be there already."""
+        self._check(request)
+        await self._check_blobs(request)
+        accepted: tuple[Accepted, ...] = await self.orders.deploy(request, self._around(), accept)
+        return PlanAnswer(apis=tuple(one.plan for one in accepted))
+
+    def _check(self, request: DeployRequest) -> None:
+        if problems := self._check_specs(request):
+            raise DeployRefused(problems, "invalid_spec")
+
+    async def _check_blobs(self, request: DeployRequest) -> None:
+        for item in request.apis:
+            needed = [digest for digest in (item.bundle, item.lock) if digest]
+            if item.bundle and item.bundle in await self.blobs.has([item.bundle]):
+                manifest = await self._manifest(item.bundle)
+                check_manifest(manifest)
+                needed += [file.digest for file in manifest.files]
+            missing = set(needed) - await self.blobs.has(needed)
+            if missing:
+                raise Refused(
+                    f"{item.spec.name}: {len(missing)} files of the bundle have not arrived; "
+                    "deploy again to send them",
+                    "blobs_missing",
+                )
+
+    async def _manifest(self, digest: str) -> Manifest:
+        return wire.decode(await read_all(self.blobs, digest, MAX_MANIFEST_BYTES), Manifest)
+
+    def take_report(self, report: NodeReport) -> None:
+        """Take in a node's report; Refused when it is old or of another version."""
+        now_s = self.clock.now()
+        self.nodes.add(report, now_s)
+        if report.gateway is not None:
+            self.traffic.add(report.node, report.gateway, now_s)
+
+    async def find(self, api: str) -> StoredApi:
+        """Return an API; Refused with a hint when there is none."""
+        apis = await self.state.read()
+        if api not in apis:
+            near = get_close_matches(api, apis, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise Refused(f"there is no API {api}{hint}", "not_found")
+        return apis[api]
+
+    def replicas_of(self, api: str) -> tuple[Replica, ...]:
+        return tuple(r for r in self.reconciler.replicas if r.api == api)

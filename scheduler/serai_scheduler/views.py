@@ -1,0 +1,98 @@
+"""What the operator API shows: records, replicas and traffic put together. Pure."""
+
+from collections.abc import Mapping, Sequence
+
+from serai.model import Replica, ReplicaState
+from serai.operator import ApiDescription, ApiStatus, ReplicaStatus, VersionStatus
+from serai.report import ReplicaUsage
+from serai_scheduler.record import StoredApi, wanted_replicas
+from serai_scheduler.status import ready_count, state_of
+from serai_scheduler.traffic import TrafficBook
+
+
+def status_of(
+    stored: StoredApi,
+    replicas: Sequence[Replica],
+    traffic: TrafficBook,
+    now_s: float,
+    gateway_url: str,
+) -> ApiStatus:
+    """Return one API as a list shows it; `now_s` is monotonic."""
+    record = stored.record
+    state, reason = state_of(record, replicas)
+    return ApiStatus(
+        name=record.name,
+        kind=record.spec.kind,
+        state=state,
+        reason=reason,
+        endpoint=record.spec.endpoint,
+        url=gateway_url + record.spec.endpoint,
+        version=record.stable,
+        candidate=record.candidate.version if record.candidate else "",
+        ready=ready_count(record, replicas),
+        wanted=wanted_replicas(record, record.spec),
+        traffic=traffic.traffic(record.name, now_s),
+        updated_at_s=record.updated_at_s,
+        last_error=_last_error(stored),
+        failed_version=record.failed_version,
+    )
+
+
+def _last_error(stored: StoredApi) -> str:
+    return stored.record.last_error
+
+
+def description_of(
+    stored: StoredApi,
+    replicas: Sequence[Replica],
+    traffic: TrafficBook,
+    usage: Mapping[str, ReplicaUsage],
+    in_flight: Mapping[str, int],
+    now_s: float,
+    gateway_url: str,
+) -> ApiDescription:
+    """Return everything about one API."""
+    record = stored.record
+    versions = sorted(stored.versions.values(), key=lambda v: v.number, reverse=True)
+    return ApiDescription(
+        status=status_of(stored, replicas, traffic, now_s, gateway_url),
+        spec=record.spec,
+        replicas=tuple(
+            _replica_status(r, usage.get(r.id), in_flight)
+            for r in sorted(replicas, key=lambda r: (not r.alive, -r.created_at_s, r.id))
+        ),
+        versions=tuple(
+            VersionStatus(
+                version=version,
+                role=_role(stored, version.name),
+                ready=sum(
+                    r.version == version.name and r.state is ReplicaState.READY for r in replicas
+                ),
+                traffic=traffic.traffic(record.name, now_s, version.name),
+            )
+            for version in versions
+        ),
+    )
+
+
+def _replica_status(
+    replica: Replica, usage: ReplicaUsage | None, in_flight: Mapping[str, int]
+) -> ReplicaStatus:
+    counts = [in_flight[s.id] for s in replica.servers if s.id in in_flight]
+    return ReplicaStatus(
+        replica=replica,
+        cpu_cores=usage.cpu_cores if usage else None,
+        memory_bytes=usage.memory_bytes if usage else None,
+        in_flight=sum(counts) if counts else None,
+    )
+
+
+def _role(stored: StoredApi, version: str) -> str:
+    record = stored.record
+    if version == record.stable:
+        return "serving"
+    if record.candidate is not None and version == record.candidate.version:
+        return "candidate"
+    if any(old.version == version for old in record.retiring):
+        return "retiring"
+    return "failed" if version == record.failed_version else "old"
