@@ -1,5 +1,7 @@
 """The runtime's own code: what it is (its digest) and what it needs."""
 
+import re
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import requires
 from importlib.util import find_spec
@@ -32,5 +34,11 @@ def runtime_digest() -> str:
 
 def runtime_requirements() -> tuple[str, ...]:
     """Return what the runtime needs, as it stands in the distribution's metadata."""
-    wanted = [line for line in requires("serai") or [] if 'extra == "runtime"' in line]
+    return requirements_of_extra(requires("serai") or [], "runtime")
+
+
+def requirements_of_extra(lines: Sequence[str], extra: str) -> tuple[str, ...]:
+    """Return the requirements that stand under an extra; metadata quotes its name either way."""
+    marker = re.compile(rf"extra\s*==\s*['\"]{re.escape(extra)}['\"]")
+    wanted = [line for line in lines if marker.search(line)]
     return tuple(line.partition(";")[0].strip() for line in wanted)

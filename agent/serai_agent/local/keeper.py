@@ -191,9 +191,8 @@ class Keeper:
         self._folder = folder
         with open(f"{folder}/launch.json") as file:
             self._launch = json.load(file)
-        self._files = LogFiles(
-            f"{folder}/logs", self._launch["log_file_bytes"], self._launch["log_files"]
-        )
+        limits = self._launch["log_file_bytes"], self._launch["log_files"]
+        self._files = LogFiles(f"{folder}/logs", *limits)
         self._streams: dict[int, Lines] = {}
         self._poll = select.poll()
         self._ooms = OomCounter(self._launch.get("oom_file", ""))

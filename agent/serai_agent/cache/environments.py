@@ -1,0 +1,187 @@
+"""Python environments of a node: built once per lock, shared read-only by all replicas."""
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from serai import wire
+from serai.clock import Clock
+from serai.errors import ConfigError
+from serai.model import Value, digest_of
+from serai_agent.cache import uv_tool
+from serai_agent.cache.disk import disk_problem, in_place, remove, size_bytes
+from serai_agent.cache.prune import Bounds, Kept, to_remove
+from serai_agent.cache.runtime import runtime_digest
+from serai_agent.cache.runtimes import kept_runtime
+from serai_agent.cache.settings import CacheSettings
+
+MARKER = "serai-environment.json"
+LOCK_PERIOD_S = 0.2
+
+
+class Recipe(Value):
+    """What an environment is made from; `lock` and `runtime` are digests."""
+
+    lock: str
+    python: str
+    runtime: str
+    platform: str
+
+    @property
+    def key(self) -> str:
+        """Return the name of its folder."""
+        parts = "\0".join((self.lock, self.python, self.runtime, self.platform))
+        return f"{self.python}-{digest_of(parts.encode())[:24]}"
+
+
+class Marker(Value):
+    """Written last into an environment: its recipe, and what its files looked like then."""
+
+    recipe: Recipe
+    files: str
+
+
+def recipe_of(lock_digest: str, python: str, runtime: str = "") -> Recipe:
+    """Return the recipe for this machine; the runtime is the installed one unless named."""
+    here = f"{platform.system()}-{platform.machine()}-{'-'.join(platform.libc_ver())}".lower()
+    return Recipe(
+        lock=lock_digest, python=python, runtime=runtime or runtime_digest(), platform=here
+    )
+
+
+class EnvironmentCache:
+    """Builds environments below a folder with uv; two callers at once wait for one build."""
+
+    def __init__(self, clock: Clock, folder: Path, settings: CacheSettings | None = None) -> None:
+        self._clock = clock
+        self._folder = folder / "environments"
+        self._runtimes = folder / "runtimes"
+        self._settings = settings or CacheSettings()
+        self._building: dict[str, asyncio.Task[Path]] = {}
+        self.builds = 0
+
+    async def ensure(self, recipe: Recipe, lock: Callable[[], Awaitable[bytes]]) -> Path:
+        """Return the folder of an environment, built now if need be; `lock` gives the lock's text.
+
+        Raises ConfigError when it cannot be built from this lock on this node, Unavailable when
+        trying again may help. A build goes on when its callers have given up.
+        """
+        task = self._building.get(recipe.key)
+        if task is None:
+            task = asyncio.create_task(self._ensure(recipe, lock))
+            self._building[recipe.key] = task
+            task.add_done_callback(lambda done: self._built(recipe.key, done))
+        return await asyncio.shield(task)
+
+    def _built(self, key: str, task: asyncio.Task[Path]) -> None:
+        self._building.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # heard by those who still wait; nobody may
+
+    async def close(self) -> None:
+        """End the builds that are under way."""
+        tasks = list(self._building.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ensure(self, recipe: Recipe, lock: Callable[[], Awaitable[bytes]]) -> Path:
+        home = self._folder / recipe.key
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if await asyncio.to_thread(problem_of, home, recipe) is not None:
+                async with self._alone(recipe.key):
+                    if await asyncio.to_thread(problem_of, home, recipe) is not None:
+                        await self._build(home, recipe, await lock())
+            os.utime(home / MARKER)
+        except OSError as error:
+            raise disk_problem(error, self._folder) from error
+        return home
+
+    async def _build(self, home: Path, recipe: Recipe, lock: bytes) -> None:
+        if digest_of(lock) != recipe.lock:
+            raise ConfigError(f"the lock {recipe.lock[:12]} is damaged; deploy the API again")
+        runtime = await asyncio.to_thread(kept_runtime, self._runtimes, recipe.runtime)
+        limit_s = self._settings.build_limit_s
+        self.builds += 1
+        with in_place(home) as fresh:
+            await uv_tool.make_environment(fresh, recipe.python, limit_s)
+            (fresh / "lock.txt").write_bytes(lock)
+            await uv_tool.install(fresh, fresh / "lock.txt", limit_s)
+            await asyncio.to_thread(_finish, fresh, runtime, recipe)
+
+    @asynccontextmanager
+    async def _alone(self, key: str) -> AsyncIterator[None]:
+        """Hold a lock against other processes of this node, without blocking a thread."""
+        fd = os.open(self._folder / f".{key}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            while True:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    await self._clock.sleep(LOCK_PERIOD_S)
+            yield
+        finally:
+            os.close(fd)
+
+    async def prune(self, in_use: Collection[Recipe]) -> None:
+        """Remove environments beyond the bound, the longest unused first."""
+        keys = {recipe.key for recipe in in_use} | set(self._building)
+        bounds = Bounds(self._settings.environments_bytes, self._settings.kept_s)
+        await asyncio.to_thread(_prune, self._folder, keys, bounds, self._clock.wall())
+
+
+def problem_of(home: Path, recipe: Recipe) -> str | None:
+    """Say what is wrong with an environment, None when it is whole; for a thread."""
+    try:
+        marker = wire.decode((home / MARKER).read_bytes(), Marker)
+    except (OSError, ConfigError):
+        return "it was not finished"
+    if marker.recipe != recipe:
+        return "it was built from something else"
+    if not os.access(home / "bin" / "python", os.X_OK):
+        return "its Python is gone"
+    return None if marker.files == fingerprint(home) else "its files were changed"
+
+
+def fingerprint(home: Path) -> str:
+    """Return one digest over path, size and time of all files; compiled ones may come and go."""
+    hashing = hashlib.sha256()
+    for parent, folders, names in os.walk(home / "lib"):
+        folders.sort()
+        with contextlib.suppress(ValueError):
+            folders.remove("__pycache__")
+        for name in sorted(names):
+            found = os.lstat(os.path.join(parent, name))
+            inside = os.path.relpath(os.path.join(parent, name), home)
+            hashing.update(f"{inside}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
+    return hashing.hexdigest()
+
+
+def _finish(home: Path, runtime: Path, recipe: Recipe) -> None:
+    site = next(home.glob("lib/python*/site-packages"))
+    shutil.copytree(runtime, site / "serai_runtime")
+    home.chmod(0o755)
+    marker = Marker(recipe=recipe, files=fingerprint(home))
+    (home / MARKER).write_bytes(msgspec.json.encode(marker))
+
+
+def _prune(folder: Path, in_use: Collection[str], bounds: Bounds, now_s: float) -> None:
+    kept = []
+    for home in folder.glob("[!.]*"):
+        with contextlib.suppress(OSError):
+            used_at_s = (home / MARKER).stat().st_mtime
+            kept.append(Kept(home.name, size_bytes(home), used_at_s))
+    for key in to_remove(kept, in_use, bounds, now_s):
+        (folder / key / MARKER).unlink(missing_ok=True)  # so that half of it is never used
+        remove(folder / key)

@@ -1,0 +1,17 @@
+"""How much of a node's disk the caches may take, and how long a build may last."""
+
+from serai.model import Value
+
+
+class CacheSettings(Value):
+    """Bounds of the caches; `python_index` and the like stay in uv's own configuration.
+
+    Whatever was used within `kept_s` stays, and whatever is in use: the bounds are aims, not
+    promises, for a node whose living replicas need more.
+    """
+
+    environments_bytes: int = 60 * 2**30
+    bundles_bytes: int = 60 * 2**30
+    kept_s: float = 3600.0
+    build_limit_s: float = 1800.0
+    fetches_at_once: int = 8
