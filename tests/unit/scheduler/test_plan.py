@@ -1,0 +1,226 @@
+"""The plan of one API, step by step."""
+
+import msgspec
+import pytest
+
+from serai.model import Replica, ReplicaState
+from serai_scheduler.plan import (
+    CANDIDATE_LIMIT_S,
+    RETIRE_LIMIT_S,
+    Forget,
+    Outcome,
+    Start,
+    Stop,
+    check,
+    plan,
+)
+from serai_scheduler.record import StoredApi
+from serai_scheduler.world import ApiWorld, GatewayView
+from tests.support.scheduling import NOW_S, deployed, replica, spec, with_record
+
+
+def planned(
+    stored: StoredApi,
+    *replicas: Replica,
+    now_s: float = NOW_S,
+    gateways: GatewayView | None = None,
+    refusals: dict[str, str] | None = None,
+) -> Outcome:
+    """Plan, and hold the invariants against the outcome."""
+    world = ApiWorld(now_s, stored, replicas, gateways or GatewayView(), refusals or {})
+    outcome = plan(world)
+    check(world, outcome)
+    return outcome
+
+
+def after(stored: StoredApi, outcome: Outcome) -> StoredApi:
+    assert outcome.record is not None
+    return with_record(outcome.record, stored.versions, stored)
+
+
+def carried_out(stored: StoredApi, **queued: int) -> GatewayView:
+    """Return a view in which every gateway has carried out the newest route."""
+    record = stored.record
+    return GatewayView(
+        known=True,
+        revisions={record.name: record.revision},
+        queued={(record.name, version): count for version, count in queued.items()},
+        routed=frozenset({record.name}),
+    )
+
+
+def live(count: int = 2) -> tuple[StoredApi, str, list[Replica]]:
+    """Return an API that serves with some ready replicas."""
+    _, stored = deployed(None, spec(low=count))
+    name = stored.record.candidate.version if stored.record.candidate else ""
+    ready = [replica(name, number) for number in range(1, count + 1)]
+    return after(stored, planned(stored, *ready)), name, ready
+
+
+def starts(outcome: Outcome) -> list[str]:
+    return [action.replica for action in outcome.actions if isinstance(action, Start)]
+
+
+def stops(outcome: Outcome) -> list[str]:
+    return [action.replica for action in outcome.actions if isinstance(action, Stop)]
+
+
+def test_a_new_api_starts_its_minimum() -> None:
+    _, stored = deployed(None, spec(low=3))
+    outcome = planned(stored)
+    assert len(starts(outcome)) == 3
+    assert outcome.record == stored.record
+
+
+def test_what_has_been_started_is_not_started_again() -> None:
+    _, stored = deployed(None, spec(low=2))
+    name = starts(planned(stored))[0].split(".")[1]
+    one = replica(name, 1, ReplicaState.STARTING)
+    assert starts(planned(stored, one)) == [f"iris.{name}.2"]
+
+
+def test_the_candidate_serves_once_all_its_replicas_are_ready() -> None:
+    _, stored = deployed(None, spec(low=2))
+    candidate = stored.record.candidate
+    assert candidate is not None
+    half = planned(
+        stored, replica(candidate.version, 1), replica(candidate.version, 2, ReplicaState.LOADING)
+    )
+    assert half.record is not None and half.record.stable == ""
+    whole = planned(stored, replica(candidate.version, 1), replica(candidate.version, 2))
+    assert whole.record is not None
+    assert (whole.record.stable, whole.record.candidate) == (candidate.version, None)
+    assert whole.record.revision > stored.record.revision
+
+
+def test_the_old_version_drains_only_when_nothing_can_reach_it() -> None:
+    stored, old, ready = live()
+    _, stored = deployed(stored, spec(low=2), bundle="b")
+    candidate = stored.record.candidate
+    assert candidate is not None
+    fresh = [replica(candidate.version, number) for number in (1, 2)]
+    promoted = planned(stored, *ready, *fresh)
+    stored = after(stored, promoted)
+    assert promoted.record is not None and not promoted.record.draining
+
+    unknown = planned(stored, *ready, *fresh)
+    assert unknown.record is not None and not unknown.record.draining, "unknown is not carried out"
+
+    busy = planned(stored, *ready, *fresh, gateways=carried_out(stored, **{old: 3}))
+    assert busy.record is not None and not busy.record.draining, "its queue has to empty first"
+
+    empty = planned(stored, *ready, *fresh, gateways=carried_out(stored))
+    assert empty.record is not None
+    assert {entry.replica for entry in empty.record.draining} == {r.id for r in ready}
+    assert not stops(empty)
+
+
+def test_a_replica_is_stopped_when_nothing_is_in_flight_on_it() -> None:
+    stored, _, ready = live()
+    record = msgspec.structs.replace(stored.record, replicas=1, spec=spec(low=1))
+    stored = with_record(record, stored.versions, stored)
+    outcome = planned(stored, *ready)
+    assert outcome.record is not None and len(outcome.record.draining) == 1
+    leaving = outcome.record.draining[0].replica
+    stored = after(stored, outcome)
+
+    view = carried_out(stored)
+    busy = GatewayView(True, view.revisions, {f"{leaving}.0": 1}, {}, view.routed)
+    assert not stops(planned(stored, *ready, gateways=busy))
+    idle = GatewayView(True, view.revisions, {f"{leaving}.0": 0}, {}, view.routed)
+    assert stops(planned(stored, *ready, gateways=idle)) == [leaving]
+    assert not stops(planned(stored, *ready)), "a silent gateway may have requests on it"
+
+
+def test_a_drain_has_a_limit() -> None:
+    stored, _, ready = live()
+    record = msgspec.structs.replace(stored.record, replicas=1, spec=spec(low=1))
+    stored = with_record(record, stored.versions, stored)
+    stored = after(stored, planned(stored, *ready))
+    late_s = NOW_S + spec().timeouts.total.seconds + 60
+    assert len(stops(planned(stored, *ready, now_s=late_s))) == 1
+
+
+def test_a_queue_cannot_keep_an_old_version_for_ever() -> None:
+    stored, old, ready = live()
+    _, stored = deployed(stored, spec(low=2), bundle="b")
+    candidate = stored.record.candidate
+    assert candidate is not None
+    fresh = [replica(candidate.version, number) for number in (1, 2)]
+    stored = after(stored, planned(stored, *ready, *fresh))
+    late = planned(
+        stored,
+        *ready,
+        *fresh,
+        now_s=NOW_S + RETIRE_LIMIT_S + 1,
+        gateways=carried_out(stored, **{old: 3}),
+    )
+    assert late.record is not None and len(late.record.draining) == 2
+
+
+@pytest.mark.parametrize("cause", ["failed", "refused", "late"])
+def test_a_candidate_that_cannot_serve_is_dropped_and_the_old_one_stays(cause: str) -> None:
+    stored, old, ready = live()
+    _, stored = deployed(stored, spec(low=2), bundle="b")
+    candidate = stored.record.candidate
+    assert candidate is not None
+    state = ReplicaState.FAILED if cause == "failed" else ReplicaState.STARTING
+    fresh = replica(candidate.version, 1, state, reason="ImportError: numpy", ended_at_s=NOW_S)
+    outcome = planned(
+        stored,
+        *ready,
+        fresh,
+        now_s=NOW_S + (CANDIDATE_LIMIT_S + 1 if cause == "late" else 0),
+        refusals={candidate.version: "no Python 3.99 here"} if cause == "refused" else {},
+    )
+    record = outcome.record
+    assert record is not None
+    assert (record.stable, record.candidate) == (old, None)
+    assert record.failed_version == candidate.version
+    expected = {"failed": "numpy", "refused": "3.99", "late": "not ready within"}[cause]
+    assert expected in record.last_error
+
+
+def test_failures_of_late_delay_the_next_start() -> None:
+    stored, name, _ = live(1)
+    failed = [
+        replica(name, number, ReplicaState.FAILED, ended_at_s=NOW_S) for number in range(1, 5)
+    ]
+    assert not starts(planned(stored, *failed, now_s=NOW_S + 1))
+    assert starts(planned(stored, *failed, now_s=NOW_S + 9)) == [f"iris.{name}.5"]
+
+
+def test_surplus_goes_least_useful_first() -> None:
+    stored, name, _ = live(2)
+    record = msgspec.structs.replace(stored.record, replicas=1, spec=spec(low=1))
+    stored = with_record(record, stored.versions, stored)
+    old = replica(name, 1, created_at_s=NOW_S - 100)
+    young = replica(name, 2, created_at_s=NOW_S)
+    starting = replica(name, 3, ReplicaState.STARTING)
+    outcome = planned(stored, old, young, starting)
+    assert stops(outcome) == [starting.id]
+    assert outcome.record is not None
+    assert [entry.replica for entry in outcome.record.draining] == [young.id]
+
+
+def test_a_deleted_api_goes_once_no_gateway_routes_to_it() -> None:
+    stored, _, ready = live(1)
+    record = msgspec.structs.replace(stored.record, deleting_since_s=NOW_S)
+    stored = with_record(record, stored.versions, stored)
+    routed = GatewayView(True, {"iris": 1}, {}, {}, frozenset({"iris"}))
+    assert not stops(planned(stored, *ready, gateways=routed))
+    assert stops(planned(stored, *ready, gateways=GatewayView(known=True))) == [ready[0].id]
+    gone = planned(stored)
+    assert gone.record is None and gone.actions == (Forget("iris"),)
+    assert set(gone.drop_versions) == set(stored.versions)
+
+
+def test_the_check_refuses_a_plan_that_would_stop_everything() -> None:
+    stored, _, ready = live(2)
+    emptied = planned(stored, *ready)
+    assert emptied.record is not None
+    bad = Outcome(
+        msgspec.structs.replace(emptied.record, stable=""),
+    )
+    with pytest.raises(AssertionError, match="lost its stable version"):
+        check(ApiWorld(NOW_S, stored, tuple(ready), GatewayView(), {}), bad)

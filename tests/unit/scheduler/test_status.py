@@ -1,0 +1,63 @@
+"""States in words."""
+
+import msgspec
+
+from serai.model import ApiState, ReplicaState
+from serai_scheduler.record import StoredApi
+from serai_scheduler.status import ready_count, state_of
+from tests.support.scheduling import NOW_S, deployed, replica, spec, with_record
+from tests.unit.scheduler.test_plan import live, planned
+
+
+def test_an_update_says_how_far_it_is() -> None:
+    _, stored = deployed(None, spec(low=3))
+    candidate = stored.record.candidate
+    assert candidate is not None
+    state, reason = state_of(
+        stored.record,
+        [
+            replica(candidate.version, 1),
+            replica(candidate.version, 2, ReplicaState.PENDING, reason="building"),
+            replica(candidate.version, 3, ReplicaState.PENDING, reason="building"),
+        ],
+    )
+    assert state is ApiState.UPDATING
+    assert "1 of 3 replicas ready" in reason and "2 pending (building)" in reason
+
+
+def test_live_degraded_error_and_idle() -> None:
+    stored, name, ready = live(2)
+    assert state_of(stored.record, ready)[0] is ApiState.LIVE
+    assert state_of(stored.record, ready[:1])[0] is ApiState.DEGRADED
+    failed = replica(name, 3, ReplicaState.FAILED, reason="killed by SIGKILL", ended_at_s=NOW_S)
+    state, reason = state_of(stored.record, [failed])
+    assert state is ApiState.ERROR and "SIGKILL" in reason
+    zero = msgspec.structs.replace(stored.record, replicas=0, spec=spec(low=0))
+    assert state_of(zero, [])[0] is ApiState.IDLE
+
+
+def test_an_api_that_never_served_tells_why() -> None:
+    _, stored = deployed(None, spec())
+    candidate = stored.record.candidate
+    assert candidate is not None
+    failed = replica(
+        candidate.version, 1, ReplicaState.FAILED, reason="no module x", ended_at_s=NOW_S
+    )
+    record = planned(stored, failed).record
+    assert record is not None
+    assert state_of(record, [failed]) == (ApiState.ERROR, "no module x")
+
+
+def test_draining_replicas_are_not_counted_as_ready() -> None:
+    stored, _, ready = live(2)
+    fewer = with_record(
+        msgspec.structs.replace(stored.record, replicas=1, spec=spec(low=1)), stored.versions
+    )
+    record = planned(fewer, *ready).record
+    assert record is not None and ready_count(record, ready) == 1
+
+
+def test_a_deleted_api_says_what_is_left() -> None:
+    stored: StoredApi = live(2)[0]
+    record = msgspec.structs.replace(stored.record, deleting_since_s=NOW_S)
+    assert state_of(record, [])[0] is ApiState.DELETING

@@ -1,0 +1,84 @@
+"""Counters of gateways added up."""
+
+from serai.report import LATENCY_BOUNDS_MS, GatewayReading, ServerTraffic, VersionTraffic
+from serai_scheduler.traffic import BUCKETS, FRESH_S, TrafficBook, quantile_ms
+
+
+def reading(
+    run: str = "one", arrivals: int = 0, in_flight: int = 0, revision: int = 1, **counts: int
+) -> GatewayReading:
+    buckets = [0] * BUCKETS
+    buckets[3] = arrivals
+    return GatewayReading(
+        run=run,
+        ready=True,
+        revisions={"iris": revision},
+        versions=(
+            VersionTraffic(
+                api="iris",
+                version="v1",
+                arrivals=arrivals,
+                completions=arrivals,
+                outcomes=(0, arrivals, 0, 0, 0, 0),
+                latency_buckets=tuple(buckets),
+                queued=counts.get("queued", 0),
+            ),
+        ),
+        servers=(ServerTraffic(server="iris.v1.1.0", state="up", in_flight=in_flight),),
+    )
+
+
+def test_rates_are_differences_within_the_window() -> None:
+    book = TrafficBook()
+    for second in range(0, 121):
+        book.add("a", reading(arrivals=second * 10), float(second))
+    traffic = book.traffic("iris", 120.0)
+    assert traffic.requests_per_s is not None and abs(traffic.requests_per_s - 10) < 0.2
+    assert traffic.responses_2xx == 1200
+
+
+def test_a_gateway_that_starts_again_neither_loses_nor_subtracts() -> None:
+    book = TrafficBook()
+    book.add("a", reading(arrivals=100), 0.0)
+    book.add("a", reading(run="two", arrivals=7), 1.0)
+    book.add("a", reading(run="two", arrivals=9), 2.0)
+    assert book.traffic("iris", 2.0).responses_2xx == 109
+
+
+def test_gateways_add_up() -> None:
+    book = TrafficBook()
+    book.add("a", reading(in_flight=2, revision=5, queued=1), 0.0)
+    book.add("b", reading(in_flight=3, revision=4, queued=2), 0.0)
+    view = book.view(1.0)
+    assert view.known
+    assert view.in_flight == {"iris.v1.1.0": 5}
+    assert view.queued == {("iris", "v1"): 3}
+    assert view.revisions == {"iris": 4}, "the slowest gateway counts"
+
+
+def test_a_silent_gateway_makes_the_view_unknown() -> None:
+    book = TrafficBook()
+    book.add("a", reading(), 0.0)
+    book.add("b", reading(), FRESH_S + 1)
+    assert not book.view(FRESH_S + 1).known
+
+
+def test_no_gateway_is_not_an_idle_gateway() -> None:
+    view = TrafficBook().view(0.0)
+    assert not view.known and view.revisions == {}
+
+
+def test_quantiles_lie_within_their_bucket() -> None:
+    buckets = [0] * BUCKETS
+    assert quantile_ms(tuple(buckets), 0.5) is None
+    buckets[5], buckets[-1] = 99, 1
+    p50 = quantile_ms(tuple(buckets), 0.5)
+    assert p50 is not None and LATENCY_BOUNDS_MS[4] < p50 <= LATENCY_BOUNDS_MS[5]
+    assert quantile_ms(tuple(buckets), 0.999) == LATENCY_BOUNDS_MS[-1]
+
+
+def test_a_forgotten_api_starts_from_zero() -> None:
+    book = TrafficBook()
+    book.add("a", reading(arrivals=5), 0.0)
+    book.forget("iris")
+    assert book.traffic("iris", 1.0).responses_2xx == 0
