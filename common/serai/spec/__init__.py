@@ -1,5 +1,36 @@
 """Reading, checking and describing `serai.yaml`."""
 
+from serai.spec.json_schema import schema
+from serai.spec.load import (
+    embedded_problems,
+    find_file,
+    load_file,
+    load_text,
+    normalised,
+    validate,
+)
+from serai.spec.problems import LoadedSpecs, Note, Problem, SpecError
+
+__all__ = [
+    "IDENTITY_KEYS",
+    "SETTINGS_KEYS",
+    "VERSION_KEYS",
+    "LoadedSpecs",
+    "Note",
+    "Problem",
+    "SpecError",
+    "embedded_problems",
+    "find_file",
+    "load_file",
+    "load_text",
+    "normalised",
+    "schema",
+    "validate",
+]
+
+IDENTITY_KEYS = ("name", "kind")
+"""Keys that say which API it is: a change of name is another API, the kind cannot change."""
+
 VERSION_KEYS = (
     "predictor",
     "pod",

@@ -8,6 +8,12 @@ from serai.spec.types import ApiSpec
 from serai.units import Cpu, Duration, Size
 
 QUANTITIES = (Duration, Size, Cpu)
+_NUMBER = r"[0-9]+(\.[0-9]+)?"
+_SCHEMAS: dict[type, dict[str, Any]] = {
+    Duration: {"pattern": rf"^({_NUMBER}(ms|s|m|h|d))+$", "examples": ["500ms", "30s", "10m"]},
+    Size: {"pattern": rf"^{_NUMBER}(Ki|Mi|Gi|Ti|K|k|M|G|T)?B?$", "examples": ["512Mi", "32MiB"]},
+    Cpu: {"pattern": rf"^{_NUMBER}m?$", "examples": ["200m", 2]},
+}
 
 
 def enc_hook(value: object) -> str:
@@ -22,6 +28,14 @@ def dec_hook(kind: type, raw: Any) -> Any:
     if issubclass(kind, QUANTITIES):
         return kind.parse(raw)
     raise NotImplementedError(f"{kind.__name__} cannot be read from JSON")
+
+
+def schema_hook(kind: type) -> dict[str, Any]:
+    """Return the JSON Schema of a quantity; for msgspec's schema of any type with a spec."""
+    if kind not in _SCHEMAS:
+        raise NotImplementedError(f"{kind.__name__} has no JSON Schema")
+    description = (kind.__doc__ or "").partition("\n")[0]
+    return {"type": ["string", "number"], "description": description, **_SCHEMAS[kind]}
 
 
 def encode(spec: ApiSpec) -> bytes:

@@ -4,12 +4,13 @@ One set of types serves the file, the wire and the JSON Schema. Quantities are t
 `serai.units`; `serai.spec.codec` turns them into their written form and back. What a single value
 may be stands in its annotation: msgspec's own limits, and for quantities and messages the
 `extra` entries that `serai.spec.constraints` reads (`least`, `most`, `choices`, `form`).
+Quantities are made by factories, because msgspec cannot write their defaults into a JSON Schema.
 """
 
 from typing import Annotated, Any, Literal, dataclass_transform
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, field
 
 from serai.units import Cpu, Duration, Size
 
@@ -80,7 +81,7 @@ Memory = Annotated[Size, Meta(extra={"least": "20Mi", "most": "64Ti"})]
 SharedMemory = Annotated[Size, Meta(extra={"least": "1Mi", "most": "64Ti"})]
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True)
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
 class SpecPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of every mapping in a spec: immutable, unknown keys refused."""
 
@@ -178,7 +179,7 @@ class Compute(SpecPart):
             description="Processor time: 200m is a fifth of a core",
             extra={"least": "20m", "most": "1024"},
         ),
-    ] = Cpu(200)
+    ] = field(default_factory=lambda: Cpu(200))
     mem: Annotated[Memory | None, Meta(description="Memory; without it, no limit")] = None
     shm: Annotated[
         SharedMemory | None, Meta(description="Shared memory (/dev/shm), at most `mem`")
@@ -207,27 +208,27 @@ class Concurrency(SpecPart):
             description="How long a request may wait before 503: 1s, 5s, 30s or 120s",
             extra={"choices": QUEUE_TIMEOUTS},
         ),
-    ] = Duration(30)
+    ] = field(default_factory=lambda: Duration(30))
     body_max: Annotated[
         Size,
         Meta(
             description="Largest request body; a larger one is answered 413",
             extra={"least": "1Ki", "most": "1Gi"},
         ),
-    ] = Size(32 * 2**20)
+    ] = field(default_factory=lambda: Size(32 * 2**20))
 
 
 class Timeouts(SpecPart):
     """Limits on one request; the runtime enforces `total`, the gateway the others."""
 
     first_byte: Annotated[Limit, Meta(description="Until the answer begins, at most `total`")] = (
-        Duration(60)
+        field(default_factory=lambda: Duration(60))
     )
-    idle: Annotated[Limit, Meta(description="Silence on a connection or in a stream")] = Duration(
-        60
+    idle: Annotated[Limit, Meta(description="Silence on a connection or in a stream")] = field(
+        default_factory=lambda: Duration(60)
     )
-    total: Annotated[Limit, Meta(description="From the request to the end of the answer")] = (
-        Duration(600)
+    total: Annotated[Limit, Meta(description="From the request to the end of the answer")] = field(
+        default_factory=lambda: Duration(600)
     )
 
 
@@ -264,7 +265,7 @@ class Readiness(SpecPart):
     period: Annotated[
         Duration,
         Meta(description="Time between two checks", extra={"least": "100ms", "most": "10m"}),
-    ] = Duration(1)
+    ] = field(default_factory=lambda: Duration(1))
     failures: Annotated[
         int, Meta(ge=1, le=100, description="Failures in a row until it leaves the traffic")
     ] = 3
@@ -294,11 +295,15 @@ class ApiSpec(SpecPart):
         Predictor | None, Meta(description="A Python class that serves the API")
     ] = None
     pod: Annotated[Pod | None, Meta(description="Any HTTP server")] = None
-    compute: Annotated[Compute, Meta(description="What one replica needs")] = Compute()
+    compute: Annotated[Compute, Meta(description="What one replica needs")] = field(
+        default_factory=Compute
+    )
     concurrency: Annotated[
         Concurrency, Meta(description="How many requests at once, and what happens to the rest")
-    ] = Concurrency()
-    timeouts: Annotated[Timeouts, Meta(description="Limits on one request")] = Timeouts()
+    ] = field(default_factory=Concurrency)
+    timeouts: Annotated[Timeouts, Meta(description="Limits on one request")] = field(
+        default_factory=Timeouts
+    )
     retry: Annotated[
         RetryMode,
         Meta(description="What may be sent to another replica when no answer has begun"),
@@ -308,10 +313,10 @@ class ApiSpec(SpecPart):
         Meta(max_length=64, description="Folders of the node, below the operator's allow-list"),
     ] = ()
     autoscaling: Annotated[Autoscaling, Meta(description="Bounds on the number of replicas")] = (
-        Autoscaling()
+        field(default_factory=Autoscaling)
     )
-    readiness: Annotated[Readiness, Meta(description="When a replica may take traffic")] = (
-        Readiness()
+    readiness: Annotated[Readiness, Meta(description="When a replica may take traffic")] = field(
+        default_factory=Readiness
     )
     env: Annotated[
         Environment, Meta(description="Environment of every process of the replica")
