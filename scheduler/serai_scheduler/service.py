@@ -1,11 +1,13 @@
 """One scheduler: its loops and what its HTTP API works with, wired together."""
 
+import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 from serai import wire
-from serai.blobs import Blobs, read_all, unreferenced
+from serai.blobs import Blobs, collect_garbage, read_all
 from serai.bundle import MAX_MANIFEST_BYTES, Manifest, check_manifest
 from serai.clock import Clock
 from serai.engine import Engine
@@ -14,7 +16,7 @@ from serai.model import Replica
 from serai.operator import DeployRequest, FieldProblem, Info, PlanAnswer
 from serai.report import NodeReport
 from serai.store import Store
-from serai_scheduler.deploy import Accepted, DeployRefused, Surroundings, accept
+from serai_scheduler.deploy import DeployRefused, Surroundings, accept
 from serai_scheduler.nodes import NodeBook
 from serai_scheduler.orders import Orders
 from serai_scheduler.reconcile import Reconciler
@@ -22,8 +24,9 @@ from serai_scheduler.record import StoredApi
 from serai_scheduler.state import State
 from serai_scheduler.traffic import TrafficBook
 
+log = logging.getLogger(__name__)
+
 TICK_S = 0.25
-BLOB_MIN_AGE_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class Scheduler:
         self._started_at_s = clock.wall()
         self.lateness_s = 0.0
         """How late the last pass of the reconcile loop began."""
+        self._deploying = asyncio.Lock()
+        """Held while a deploy is accepted or blobs are collected: never both at once."""
 
     async def reconcile_forever(self) -> None:
         """Bring the world to what is wanted, again and again."""
@@ -78,14 +83,14 @@ class Scheduler:
         """Remove blobs that no version needs any more."""
         while True:
             await self.clock.sleep(period_s)
-            await self.collect(BLOB_MIN_AGE_S)
+            gone = await self.collect()
+            log.info("blobs collected", extra={"count": gone})
 
-    async def collect(self, min_age_s: float) -> int:
-        """Remove unneeded blobs older than `min_age_s`; return how many."""
-        stored = await self.blobs.inventory()
-        needed = await self._referenced(await self.state.read())
-        gone = unreferenced(stored, needed, self.clock.wall(), min_age_s)
-        await self.blobs.delete(gone)
+    async def collect(self) -> int:
+        """Remove the blobs that no version needs and no deploy under way asked about."""
+        async with self._deploying:
+            needed = await self._referenced(await self.state.read())
+            gone = await collect_garbage(self.blobs, needed, self.clock.wall())
         return len(gone)
 
     async def _referenced(self, apis: dict[str, StoredApi]) -> frozenset[str]:
@@ -130,8 +135,9 @@ class Scheduler:
     async def deploy(self, request: DeployRequest) -> PlanAnswer:
         """Begin a deploy; its blobs must be there already."""
         self._check(request)
-        await self._check_blobs(request)
-        accepted: tuple[Accepted, ...] = await self.orders.deploy(request, self._around(), accept)
+        async with self._deploying:
+            await self._check_blobs(request)
+            accepted = await self.orders.deploy(request, self._around(), accept)
         return PlanAnswer(apis=tuple(one.plan for one in accepted))
 
     def _check(self, request: DeployRequest) -> None:

@@ -7,10 +7,12 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from serai.blobs import Blobs, DiskFull
 from serai.errors import ConfigError, Refused, SeraiError, Unavailable
 from serai.http import ProblemAnswer, problem
 from serai.operator import FieldProblem
 from serai_scheduler.api.handlers import Handlers
+from serai_scheduler.blobs.http import routes as blob_routes
 from serai_scheduler.deploy import DeployRefused
 from serai_scheduler.service import Scheduler
 
@@ -28,10 +30,17 @@ TOO_LARGE = ("body_too_large", "blob_too_large", "too_large")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def make_app(scheduler: Scheduler, token: str, hosts: frozenset[str]) -> web.Application:
-    """Return the application; `hosts` are the names that it may be called by (Host header)."""
+def make_app(
+    scheduler: Scheduler, parts: Blobs, token: str, hosts: frozenset[str]
+) -> web.Application:
+    """Return the application.
+
+    `parts` holds pieces of large uploads; `hosts` are the names that it may be called by (Host
+    header).
+    """
     app = web.Application(middlewares=[_errors, _guard(token, hosts)], client_max_size=2**31)
     Handlers(scheduler).add_to(app)
+    app.add_routes(blob_routes(scheduler.blobs, parts))
     return app
 
 
@@ -76,10 +85,10 @@ def _as_problem(error: SeraiError) -> web.Response:
             return problem(body.status, body.code, body.detail, body.problems)
         case Refused(code=code):
             return problem(_status_of(code), code, str(error))
+        case DiskFull():
+            return problem(507, "disk_full", str(error))
         case Unavailable():
-            full = "disk is full" in str(error) or "No space left" in str(error)
-            status, code = (507, "disk_full") if full else (503, "unavailable")
-            return problem(status, code, str(error))
+            return problem(503, "unavailable", str(error))
         case ConfigError():
             return problem(400, "bad_request", str(error), _fields(error))
     return problem(500, "internal", str(error))

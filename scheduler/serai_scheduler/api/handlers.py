@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 
 from aiohttp import web
 
@@ -14,7 +13,6 @@ from serai.operator import (
     MAX_REQUEST_BYTES,
     ApiList,
     DeployRequest,
-    Digests,
     Done,
     NodeList,
     ScaleRequest,
@@ -26,7 +24,6 @@ from serai_scheduler.service import Scheduler
 from serai_scheduler.views import description_of, status_of
 
 HEARTBEAT_S = 10.0
-CHUNK_BYTES = 256 * 1024
 MAX_GREP = 1000
 
 
@@ -53,8 +50,6 @@ class Handlers:
                 web.get("/v1/apis/{api}/logs", self.logs),
                 web.post("/v1/plan", self.plan),
                 web.post("/v1/deploy", self.deploy),
-                web.post("/v1/blobs/missing", self.missing_blobs),
-                web.put("/v1/blobs/{digest}", self.put_blob),
                 web.get("/v1/nodes", self.nodes),
                 web.post("/v1/reports", self.report),
             ]
@@ -137,20 +132,6 @@ class Handlers:
     async def deploy(self, request: web.Request) -> web.Response:
         wanted = await read_body(request, DeployRequest, MAX_REQUEST_BYTES)
         return answer(await self._scheduler.deploy(wanted))
-
-    async def missing_blobs(self, request: web.Request) -> web.Response:
-        asked = await read_body(request, Digests, MAX_REQUEST_BYTES)
-        present = await self._scheduler.blobs.has(asked.digests)
-        missing = tuple(d for d in dict.fromkeys(asked.digests) if d not in present)
-        return answer(Digests(digests=missing))
-
-    async def put_blob(self, request: web.Request) -> web.Response:
-        async def chunks() -> AsyncIterator[bytes]:
-            async for chunk in request.content.iter_chunked(CHUNK_BYTES):
-                yield chunk
-
-        await self._scheduler.blobs.put(request.match_info["digest"], chunks())
-        return answer(Done(message="stored"))
 
     # Nodes ---------------------------------------------------------------------------------------
 

@@ -1,0 +1,22 @@
+"""`serai up`: a whole Serai on one machine, in one process plus HAProxy and the replicas.
+
+The only part of the CLI that imports the other components; they are imported when it runs.
+"""
+
+from pathlib import Path
+
+__all__ = ["run_down", "run_up"]
+
+
+def run_up(port: int, control_port: int, host: str, data_dir: Path | None, detach: bool) -> int:
+    """Serve until told to stop (or, detached, until it serves); return the exit status."""
+    from serai_cli.embedded.start import up
+
+    return up(port, control_port, host, data_dir, detach)
+
+
+def run_down(data_dir: Path | None) -> int:
+    """End the Serai of a data folder with its HAProxy and replicas; return the exit status."""
+    from serai_cli.embedded.start import down
+
+    return down(data_dir)

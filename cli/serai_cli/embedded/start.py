@@ -1,0 +1,93 @@
+"""Starting and ending a one-machine Serai, in the foreground or detached."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from serai.errors import ConfigError
+from serai_cli.embedded.folder import DataFolder, Endpoint
+from serai_cli.embedded.node import Ports, serve
+
+START_LIMIT_S = 30.0
+STOP_LIMIT_S = 700.0
+POLL_S = 0.05
+
+
+def up(port: int, control_port: int, host: str, data_dir: Path | None, detach: bool) -> int:
+    """Serve in the foreground, or start a process that does and wait until it serves."""
+    folder = DataFolder(data_dir)
+    if detach:
+        return _up_detached(port, control_port, host, folder)
+    folder.hold()
+    return asyncio.run(serve(folder, Ports(host=host, gateway=port, control=control_port)))
+
+
+def _up_detached(port: int, control_port: int, host: str, folder: DataFolder) -> int:
+    if (holder := folder.holder()) is not None:
+        raise ConfigError(f"another `serai up` (process {holder}) holds {folder.path}")
+    folder.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    log_path = folder.path / "serai.log"
+    with log_path.open("ab") as log:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "serai_cli", "up", "--port", str(port)),
+                *("--control-port", str(control_port), "--host", host),
+                *("--data-dir", str(folder.path)),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    deadline_s = time.monotonic() + START_LIMIT_S  # noqa: TID251  # no loop runs here
+    while time.monotonic() < deadline_s:  # noqa: TID251
+        endpoint = folder.endpoint()
+        if endpoint is not None and endpoint.pid == process.pid:
+            _print_welcome(endpoint, folder, log_path)
+            return 0
+        if process.poll() is not None:
+            tail = log_path.read_text(errors="replace").splitlines()[-1:]
+            raise ConfigError(tail[0] if tail else "serai up ended at once")
+        time.sleep(POLL_S)  # noqa: TID251
+    process.terminate()
+    raise ConfigError(f"serai up did not serve within {START_LIMIT_S:g} s; see {log_path}")
+
+
+def _print_welcome(endpoint: Endpoint, folder: DataFolder, log_path: Path) -> None:
+    print(f"Serai serves at {endpoint.gateway_url} (process {endpoint.pid})")
+    print(f"  log    {log_path}")
+    print("  next   serai deploy FOLDER | serai get | serai down")
+
+
+def down(data_dir: Path | None) -> int:
+    """End the process that holds the folder; it drains first."""
+    folder = DataFolder(data_dir)
+    holder = folder.holder()
+    if holder is None:
+        return _end_leftovers(folder)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(holder, signal.SIGTERM)
+    deadline_s = time.monotonic() + STOP_LIMIT_S  # noqa: TID251
+    while folder.holder() == holder:
+        if time.monotonic() > deadline_s:  # noqa: TID251
+            raise ConfigError(f"process {holder} did not end within {STOP_LIMIT_S:g} s")
+        time.sleep(POLL_S)  # noqa: TID251
+    print("Serai has ended; `serai up` brings all APIs back")
+    return 0
+
+
+def _end_leftovers(folder: DataFolder) -> int:
+    """End what a crash left running: HAProxy and replicas outlive the process on purpose."""
+    from serai_cli.embedded.node import end_leftovers
+
+    if not folder.path.exists():
+        print(f"nothing runs: there is no data folder {folder.path}")
+        return 0
+    ended = asyncio.run(end_leftovers(folder))
+    print(f"nothing held {folder.path}; {ended} left-over processes were ended")
+    return 0
