@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+
+import msgspec
 
 from serai import wire
 from serai.blobs import Blobs, collect_garbage, read_all
@@ -15,6 +17,8 @@ from serai.errors import Refused
 from serai.model import Replica
 from serai.operator import DeployRequest, FieldProblem, Info, PlanAnswer
 from serai.report import NodeReport
+from serai.spec import Problem, normalised, validate
+from serai.spec.types import ApiSpec
 from serai.store import Store
 from serai_scheduler.deploy import DeployRefused, Surroundings, accept
 from serai_scheduler.nodes import NodeBook
@@ -52,7 +56,7 @@ class Scheduler:
         blobs: Blobs,
         cluster: Cluster,
         epoch: int,
-        check_specs: Callable[[DeployRequest], tuple[FieldProblem, ...]],
+        check_specs: Callable[[Sequence[ApiSpec]], tuple[Problem, ...]],
     ) -> None:
         self.clock = clock
         self.engine = engine
@@ -128,21 +132,26 @@ class Scheduler:
 
     async def plan(self, request: DeployRequest) -> PlanAnswer:
         """Say what a deploy would do; DeployRefused with every reason why it would not."""
-        self._check(request)
+        request = self._checked(request)
         accepted = accept(request, await self.state.read(), self._around())
         return PlanAnswer(apis=tuple(one.plan for one in accepted))
 
     async def deploy(self, request: DeployRequest) -> PlanAnswer:
         """Begin a deploy; its blobs must be there already."""
-        self._check(request)
+        request = self._checked(request)
         async with self._deploying:
             await self._check_blobs(request)
             accepted = await self.orders.deploy(request, self._around(), accept)
         return PlanAnswer(apis=tuple(one.plan for one in accepted))
 
-    def _check(self, request: DeployRequest) -> None:
-        if problems := self._check_specs(request):
-            raise DeployRefused(problems, "invalid_spec")
+    def _checked(self, request: DeployRequest) -> DeployRequest:
+        """Return the request with defaults filled in; the same rules as for a file hold here."""
+        specs = [item.spec for item in request.apis]
+        problems = validate(specs) or self._check_specs(specs)
+        if problems:
+            raise DeployRefused(tuple(_field(problem) for problem in problems), "invalid_spec")
+        items = [msgspec.structs.replace(i, spec=normalised(i.spec)) for i in request.apis]
+        return msgspec.structs.replace(request, apis=tuple(items))
 
     async def _check_blobs(self, request: DeployRequest) -> None:
         for item in request.apis:
@@ -180,3 +189,13 @@ class Scheduler:
 
     def replicas_of(self, api: str) -> tuple[Replica, ...]:
         return tuple(r for r in self.reconciler.replicas if r.api == api)
+
+
+def _field(problem: Problem) -> FieldProblem:
+    return FieldProblem(
+        path=problem.path,
+        message=str(problem),
+        file=problem.file,
+        line=problem.line,
+        column=problem.column,
+    )

@@ -21,7 +21,6 @@ from serai.clock import Clock, SystemClock
 from serai.errors import ConfigError, Refused, SeraiError, Unavailable
 from serai.memory import MemoryRegistry
 from serai.model import Replica, ReplicaState
-from serai.operator import DeployRequest, FieldProblem
 from serai.report import REPORT_VERSION, GatewayReading, Gpus, NodeReport
 from serai.routes import Route
 from serai_agent.cache.node import NodeCache
@@ -29,6 +28,7 @@ from serai_agent.cache.runtime import runtime_digest, runtime_requirements
 from serai_agent.edge.gateway import HaproxyGateway
 from serai_agent.local.engine import LocalEngine
 from serai_cli.embedded.folder import DataFolder, Endpoint
+from serai_cli.embedded.limits import not_on_one_machine
 from serai_scheduler.api.app import make_app
 from serai_scheduler.blobs.storage import FolderBlobs
 from serai_scheduler.record import ROUTES
@@ -106,7 +106,7 @@ class Node:
                 runtime_requirements=runtime_requirements(),
             ),
             epoch=epoch,
-            check_specs=_check_specs,
+            check_specs=not_on_one_machine,
         )
         return self.scheduler
 
@@ -214,10 +214,6 @@ def _platform() -> str:
     _, glibc = platform.libc_ver()
     minor = glibc.partition(".")[2] or "17"
     return f"{machine}-manylinux_2_{minor}"
-
-
-def _check_specs(request: DeployRequest) -> tuple[FieldProblem, ...]:
-    return ()
 
 
 async def serve(folder: DataFolder, ports: Ports) -> int:

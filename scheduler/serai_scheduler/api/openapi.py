@@ -8,7 +8,7 @@ import msgspec
 from serai import operator
 from serai.engine import LogLine
 from serai.report import NodeReport
-from serai.spec.codec import schema_hook
+from serai.spec.codec import enc_hook, schema_hook
 
 REF = "#/components/schemas/{name}"
 
@@ -42,7 +42,7 @@ def describe() -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for method, path, summary, body, result in CALLS:
         paths.setdefault(path, {})[method] = _operation(method, path, summary, body, result)
-    return {
+    described = {
         "openapi": "3.1.0",
         "info": {"title": "Serai operator API", "version": "1"},
         "security": [{"token": []}],
@@ -52,6 +52,8 @@ def describe() -> dict[str, Any]:
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(described, enc_hook=enc_hook))
+    return plain
 
 
 def _operation(
