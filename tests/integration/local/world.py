@@ -3,12 +3,16 @@
 import asyncio
 import contextlib
 import json
+import os
+import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+
+import pytest
 
 from serai.clock import SystemClock
 from serai.engine import LogLine, LogQuery
@@ -207,3 +211,27 @@ async def told(replica: Replica) -> dict[str, object]:
 
 async def all_lines(engine: LocalEngine, query: LogQuery) -> list[LogLine]:
     return [line async for line in engine.logs(query)]
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """Mount a file system of a few hundred kilobytes."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "serai-test", str(folder)]
+    subprocess.run(mount, check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(path: Path) -> None:
+    """Write until the disk is full."""
+    with pytest.raises(OSError, match="space"), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+
+
+def needs_root() -> None:
+    if os.geteuid() != 0 and not os.environ.get("CI"):
+        pytest.skip("mounting a small file system needs root")

@@ -1,0 +1,86 @@
+"""States and reasons that a replica's parts add up to."""
+
+from serai.model import Exit, ReplicaState
+from serai_agent.local.folder import KeeperState, RuntimeFailure, RuntimeProcess, RuntimeStatus
+from serai_agent.local.health import Health, Verdict
+from serai_agent.local.judge import End, Facts, Step, end_of, serves, state_of
+
+UP = Health(up=True, was_up=True, passed=1, last=Verdict.READY)
+WAITS = Health(failed=1, last=Verdict.REFUSED, said="nobody listens yet")
+ANSWERS = Health(failed=1, last=Verdict.NOT_READY, said="GET /readyz answers 503")
+
+
+def facts(
+    *health: Health,
+    step: Step | None = None,
+    phase: str = "",
+    stopping: bool = False,
+    was_ready: bool = False,
+) -> Facts:
+    status = RuntimeStatus(processes=(RuntimeProcess(index=0, phase=phase),)) if phase else None
+    return Facts(
+        step=step,
+        health=health,
+        status=status,
+        stopping=stopping,
+        was_ready=was_ready,
+        now_s=112.4,
+    )
+
+
+def test_while_it_is_prepared_it_is_pending_and_says_for_how_long() -> None:
+    waiting = facts(step=Step("building the environment", 100.0))
+    assert state_of(waiting) == (ReplicaState.PENDING, "building the environment, 12 s so far")
+    assert state_of(facts(step=Step("fetching the bundle", 112.0)))[1] == "fetching the bundle"
+
+
+def test_its_states_follow_its_answers() -> None:
+    assert state_of(facts(WAITS)) == (ReplicaState.STARTING, "nobody listens yet")
+    assert state_of(facts(ANSWERS)) == (ReplicaState.LOADING, "GET /readyz answers 503")
+    assert state_of(facts(WAITS, phase="importing")) == (
+        ReplicaState.LOADING,
+        "the predictor is importing",
+    )
+    assert state_of(facts(UP)) == (ReplicaState.READY, "")
+    assert state_of(facts(UP, WAITS)) == (ReplicaState.READY, "1 of 2 processes ready")
+    assert state_of(facts(UP, stopping=True))[0] is ReplicaState.DRAINING
+
+
+def test_what_was_ready_once_says_that_it_is_not_any_more() -> None:
+    state, reason = state_of(facts(WAITS, was_ready=True))
+    assert state is ReplicaState.LOADING and "not ready any more" in reason
+
+
+def test_the_runtime_has_a_say_in_which_process_serves() -> None:
+    status = RuntimeStatus(
+        processes=(
+            RuntimeProcess(index=0, phase="ready"),
+            RuntimeProcess(index=1, phase="ended"),
+        )
+    )
+    assert serves(status, 0) and not serves(status, 1)
+    assert serves(None, 1)
+
+
+def ended(**changes: object) -> KeeperState:
+    return KeeperState(keeper_pid=1, ended_at_s=5.0, **changes)  # type: ignore[arg-type]
+
+
+def test_ends() -> None:
+    def end(keeper: KeeperState | None, stop_asked: bool = False) -> End:
+        return end_of(keeper, None, stop_asked=stop_asked, grace_s=3.0)
+
+    assert end(ended(exit_code=7)) == End(ReplicaState.FAILED, "exit code 7", Exit(exit_code=7))
+    assert end(ended(exit_code=0)).reason == "it ended by itself with exit code 0"
+    assert end(ended(signal="SIGKILL", oom=True)).reason == "killed: out of memory"
+    assert end(ended(exit_code=0), True) == End(ReplicaState.STOPPED, "", Exit(exit_code=0))
+    killed = end(ended(signal="SIGKILL", killed=True, stop_asked=True), True)
+    assert killed.state is ReplicaState.STOPPED and "3 s after SIGTERM" in killed.reason
+    assert end(KeeperState(keeper_pid=1)).state is ReplicaState.FAILED
+    assert end(None, True).state is ReplicaState.STOPPED
+
+
+def test_the_runtimes_own_reason_is_told() -> None:
+    status = RuntimeStatus(failure=RuntimeFailure(reason="no class Predictor", where="a.py:3"))
+    found = end_of(ended(exit_code=3), status, stop_asked=False, grace_s=0.0)
+    assert found.reason == "no class Predictor (a.py:3)"
