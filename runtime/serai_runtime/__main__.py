@@ -2,7 +2,7 @@
 
 import sys
 
-from serai_runtime.options import parse
+from serai_runtime.arguments import parse
 from serai_runtime.supervisor import Supervisor
 
 

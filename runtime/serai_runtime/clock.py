@@ -1,6 +1,5 @@
 """The only module of the runtime that reads a clock."""
 
-import asyncio
 import time
 
 now_s = time.monotonic
@@ -11,6 +10,9 @@ wall_s = time.time
 
 
 async def sleep(seconds: float) -> None:
+    """Sleep in a worker; the supervisor, which has no use for asyncio, does not import it."""
+    import asyncio
+
     await asyncio.sleep(seconds)
 
 

@@ -31,7 +31,7 @@ class Histogram:
         total, rows = 0, []
         for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
             total += count
-            rows.append(("+Inf" if bound == float("inf") else f"{bound:g}", float(total)))
+            rows.append(("+Inf" if bound == float("inf") else str(float(bound)), float(total)))
         return rows
 
 

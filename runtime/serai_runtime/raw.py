@@ -29,11 +29,13 @@ class RawAnswer:
         self._data = data
 
     async def prepare(self, request: web.BaseRequest) -> None:
-        """Send everything; raise ConnectionResetError when the client has gone."""
+        """Send everything, once; raise ConnectionResetError when the client has gone."""
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the client has gone")
-        transport.write(self._data)
+        if self._data:
+            transport.write(self._data)
+            self._data = b""  # aiohttp prepares again what has been prepared before
 
     async def write_eof(self) -> None:
         """Everything has been sent already."""

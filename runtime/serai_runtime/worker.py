@@ -39,6 +39,8 @@ REFUSE_S = 0.1
 LINGER_S = 1.0
 """How long an idle keep-alive connection may still bring its last request while draining."""
 POLL_S = 0.02
+CUT_AFTER_S = 0.1
+"""How long a cancelled request may take to end; aiohttp takes 0 for no limit."""
 CLOSE_LIMIT_S = 10.0
 KEEPALIVE_S = 75.0
 
@@ -185,7 +187,7 @@ class Worker:
                 self._log("drain limit passed", level="warning", lost=self._server.unfinished)
                 break
             await clock.sleep(POLL_S)
-        await web_server.shutdown(timeout=0)
+        await web_server.shutdown(timeout=CUT_AFTER_S)
 
     def _lingering(self, web_server: web.Server, began_s: float) -> bool:
         """Say whether an idle keep-alive connection may still bring a last request."""
@@ -206,7 +208,8 @@ class Worker:
         if inspect.iscoroutinefunction(close):
             await close()
         else:
-            await self._pool.run(close)
+            # Not on the pool: a call that hangs there must not keep `close` from running.
+            await asyncio.to_thread(close)
 
 
 def _facts(options: Options, process: int) -> dict[str, Any]:
