@@ -55,6 +55,7 @@ CONTAINER_NOTES: dict[str, str] = {
     "pre_stop": "has no effect: a replica gets SIGTERM when its requests are finished",
 }
 _READINESS = "a replica takes traffic once GET /readyz answers below 400; set `readiness.path`"
+_NETWORKING = "unknown key; allowed: endpoint"
 _PREDICTOR_TYPES = ("python", "tensorflow", "onnx")
 _TIMERS = {"period_seconds": "period", "failure_threshold": "failures"}
 _UNSUPPORTED = (
@@ -175,10 +176,14 @@ def _notes(conversion: _Conversion) -> None:
     for keys, message in NOTES.items():
         if (entry := conversion.take(*keys)) is not None:
             conversion.tell(entry, ".".join(keys), message)
-    for key in ("networking", "autoscaling"):
-        left = conversion.look(key)
-        if isinstance(left, Mapping) and not left.entries:
-            conversion.take(key)
+    networking, scaling = conversion.look("networking"), conversion.look("autoscaling")
+    if isinstance(scaling, Mapping) and not scaling.entries:
+        conversion.take("autoscaling")
+    if isinstance(networking, Mapping):
+        conversion.take("networking")
+        for one in networking.entries:
+            path = f"networking.{one.key}"
+            conversion.remarks.append(Remark(one.mark, path, _NETWORKING, wrong=True))
 
 
 def _containers(conversion: _Conversion) -> None:
@@ -264,8 +269,9 @@ def _container_computes(conversion: _Conversion, computes: list[tuple[str, Entry
             value = Scalar(first.value.mark, total, str(total))
             conversion.put(("compute", key), Entry(key, first.mark, value), path)
             continue
-        for path, one in parts:
-            conversion.put(("compute", key), one, path)
+        unreadable = [part for part in parts if _total(key, [part[1].value]) is None]
+        path, one = (unreadable or parts)[0]
+        conversion.put(("compute", key), one, path)
 
 
 def _inferentia(conversion: _Conversion) -> None:

@@ -21,8 +21,8 @@ class Finding:
     at_key: bool = False
 
     def concerns(self, failed: Path) -> bool:
-        """Say whether it was derived from a key that could not be read."""
-        return any(_touch(path, failed) for path in (self.path, *self.others))
+        """Say whether it was derived from a key that could not be read, or lies within it."""
+        return any(path[: len(failed)] == failed for path in (self.path, *self.others))
 
 
 def written(path: Path) -> str:
@@ -36,9 +36,3 @@ def written(path: Path) -> str:
 def _plain(key: str) -> str:
     shortened = key if len(key) <= 60 else key[:59] + "…"
     return "".join(letter if letter.isprintable() else "?" for letter in shortened)
-
-
-def _touch(one: Path, other: Path) -> bool:
-    """Say whether one path is the other or lies within it."""
-    length = min(len(one), len(other))
-    return one[:length] == other[:length]

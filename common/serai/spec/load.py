@@ -1,7 +1,7 @@
 """Reading a spec file: from bytes to valid specs, or to all of its problems at once."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 
 import msgspec
@@ -126,6 +126,9 @@ class _Draft:
         """Return the finding with its place."""
         mark = self.reader.place(finding.path, finding.at_key)
         path = _joined(self.label, self.reader.name(finding.path))
+        text = self.reader.texts.get(finding.path)
+        if finding.found and text:  # Quantities as they were written, not as they are counted.
+            finding = replace(finding, found=text)
         return _problem(finding, file, mark, path)
 
     def notes(self, file: str) -> Iterator[Note]:
@@ -174,10 +177,16 @@ def _apis(documents: Sequence[Node], file: str, problems: list[Problem]) -> list
         problems.append(_at(file, nodes[MOST_APIS].mark, message))
         return []
     for node in nodes:
-        if not isinstance(node, Mapping):
+        if not _is_api(node):
             message = "expected an API: a mapping with `name`, and `predictor` or `pod`"
+            wrapped = isinstance(node, Mapping)
+            message += "; write the list itself, without `apis:` above it" if wrapped else ""
             problems.append(_at(file, node.mark, message))
-    return [node for node in nodes if isinstance(node, Mapping)]
+    return [node for node in nodes if isinstance(node, Mapping) and _is_api(node)]
+
+
+def _is_api(node: Node) -> bool:
+    return isinstance(node, Mapping) and not (len(node.entries) == 1 and node.get("apis"))
 
 
 def _draft(node: Mapping, index: int) -> _Draft:

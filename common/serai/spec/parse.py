@@ -209,8 +209,11 @@ def _mark(mark: Any) -> Mark:
 
 def _syntax(error: yaml.MarkedYAMLError, text: str) -> tuple[str, str]:
     """Return the message of a syntax error, and what most often causes it."""
-    context = " ".join(part for part in (error.context, error.problem) if part)
-    mark = error.problem_mark or error.context_mark
+    mark, began = error.problem_mark or error.context_mark, error.context_mark
+    since = ""
+    if began is not None and mark is not None and began.line != mark.line:
+        since = f"(begun in line {began.line + 1})"
+    context = " ".join(part for part in (error.context, since, error.problem) if part)
     lines = text.splitlines()
     line = lines[mark.line] if mark is not None and mark.line < len(lines) else ""
     hint = ""

@@ -12,7 +12,7 @@ from msgspec import inspect
 
 from serai.spec.constraints import bare, spec_type
 from serai.spec.findings import Finding, Path, written
-from serai.spec.nodes import Entry, Mapping, Mark, Node, Scalar, Sequence
+from serai.spec.nodes import Entry, Mapping, Mark, Node, Scalar, Sequence, resolve
 from serai.spec.problems import nearest, shown
 
 FAILED = object()
@@ -39,6 +39,7 @@ class Reader:
         self.values: dict[Path, Mark] = {}
         self.keys: dict[Path, Mark] = {}
         self.origins: dict[Path, str] = {}
+        self.texts: dict[Path, str] = {}
 
     def read(self, node: Node, kind: inspect.Type, path: Path = ()) -> Any:
         """Return the value of a node as its type has it, or FAILED."""
@@ -57,9 +58,9 @@ class Reader:
                 return self._dict(node, inner, path)
             case inspect.AnyType(), _:
                 return self._anything(node, path)
-            case _, Scalar():
+            case _, Scalar() if type(inner) not in _COLLECTIONS:
                 return self._scalar(node, inner, path)
-        return self._fail(path, _expected(inner), _found(node))
+        return self._fail(path, _expected(inner), _found(node), allowed=_as_list(inner, node))
 
     def place(self, path: Path, at_key: bool = False) -> Mark:
         """Return where a key stands, or the nearest that holds it and is written."""
@@ -103,6 +104,8 @@ class Reader:
 
     def _unknown(self, entry: Entry, path: Path, known: list[str]) -> None:
         hint = nearest(entry.key, known) or _elsewhere(entry.key)
+        if hint:  # What was meant is not missing as well.
+            self.failed.add((*path[:-1], hint) if hint in known else tuple(hint.split(".")))
         self.findings.append(
             Finding(path, "unknown key", allowed=", ".join(known), hint=hint, at_key=True)
         )
@@ -171,15 +174,20 @@ class Reader:
                 return float(value)
             case inspect.CustomType():
                 return self._quantity(node, kind.cls, path)
-        return self._fail(path, _expected(kind), _found(node))
+        quoted = isinstance(value, str) and not isinstance(resolve(value), str)
+        expected = _expected(kind) + (", without quotes" if quoted else "")
+        return self._fail(path, expected, _found(node))
 
     def _quantity(self, node: Scalar, cls: Any, path: Path) -> Any:
         try:
-            return cls.parse(node.value)
+            value = cls.parse(node.value)
         except ValueError as error:
             return self._fail(path, str(error), _found(node))
+        self.texts[path] = node.text
+        return value
 
 
+_COLLECTIONS = (inspect.StructType, inspect.DictType, inspect.VarTupleType)
 _ANYTHING = inspect.DictType(inspect.StrType(), inspect.AnyType())
 
 
@@ -214,6 +222,14 @@ def _found(node: Node) -> str:
             return "a list"
         case Scalar():
             return shown(node.value)
+
+
+def _as_list(kind: inspect.Type, node: Node) -> str:
+    """Return the words of a command as the list that they should be."""
+    if not isinstance(kind, inspect.VarTupleType) or not isinstance(node, Scalar):
+        return ""
+    is_text = isinstance(bare(kind.item_type)[0], inspect.StrType)
+    return f"a list, such as {shown(node.text.split())}" if is_text and node.text else ""
 
 
 def _description(kind: inspect.Type) -> str:

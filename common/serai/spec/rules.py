@@ -18,9 +18,12 @@ _SEGMENT = re.compile(r"[a-z0-9._~-]+")
 
 def findings(spec: ApiSpec) -> Iterator[Finding]:
     """Yield all that is wrong with one spec."""
-    yield from unfit(spec, spec_type())
+    alone = list(unfit(spec, spec_type()))
+    yield from alone
     for rule in RULES:
-        yield from rule(spec)
+        for finding in rule(spec):
+            if not any(finding.concerns(one.path) for one in alone):
+                yield finding
 
 
 def findings_together(specs: Sequence[ApiSpec]) -> Iterator[tuple[int, Finding]]:
