@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 import msgspec
+from prometheus_client import CollectorRegistry
 
 from serai import wire
 from serai.blobs import Blobs, collect_garbage, read_all
@@ -14,6 +15,7 @@ from serai.bundle import MAX_MANIFEST_BYTES, Manifest, check_manifest
 from serai.clock import Clock
 from serai.engine import Engine
 from serai.errors import Refused
+from serai.metrics import LoopMetrics, Metrics
 from serai.model import Replica
 from serai.operator import DeployRequest, FieldProblem, Info, PlanAnswer
 from serai.report import NodeReport
@@ -57,6 +59,7 @@ class Scheduler:
         cluster: Cluster,
         epoch: int,
         check_specs: Callable[[Sequence[ApiSpec]], tuple[Problem, ...]],
+        registry: CollectorRegistry,
     ) -> None:
         self.clock = clock
         self.engine = engine
@@ -68,34 +71,30 @@ class Scheduler:
         self.state = State(store)
         self.reconciler = Reconciler(clock, self.state, engine, self.traffic, epoch)
         self.orders = Orders(clock, self.state, self.reconciler.kick, epoch)
+        self.registry = registry
+        self.watcher = LoopMetrics(Metrics("scheduler", registry))
         self._check_specs = check_specs
         self._started_at_s = clock.wall()
-        self.lateness_s = 0.0
-        """How late the last pass of the reconcile loop began."""
         self._deploying = asyncio.Lock()
         """Held while a deploy is accepted or blobs are collected: never both at once."""
 
     async def reconcile_forever(self) -> None:
-        """Bring the world to what is wanted, again and again."""
+        """Bring the world to what is wanted, again and again: at every kick, else periodically."""
+        due_s = self.clock.now()
         while True:
             began_s = self.clock.now()
+            self.watcher.late("reconcile", max(0.0, began_s - due_s), 0)
             await self.reconciler.tick()
-            self.lateness_s = max(0.0, self.clock.now() - began_s - TICK_S)
+            due_s = self.clock.now() + TICK_S
             await self.reconciler.pause(TICK_S)
 
-    async def collect_forever(self, period_s: float) -> None:
-        """Remove blobs that no version needs any more."""
-        while True:
-            await self.clock.sleep(period_s)
-            gone = await self.collect()
-            log.info("blobs collected", extra={"count": gone})
-
-    async def collect(self) -> int:
+    async def collect(self) -> None:
         """Remove the blobs that no version needs and no deploy under way asked about."""
         async with self._deploying:
             needed = await self._referenced(await self.state.read())
             gone = await collect_garbage(self.blobs, needed, self.clock.wall())
-        return len(gone)
+        if gone:
+            log.info("blobs collected", extra={"count": len(gone)})
 
     async def _referenced(self, apis: dict[str, StoredApi]) -> frozenset[str]:
         needed: set[str] = set()

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from serai.errors import ConfigError
 from serai_cli.embedded.folder import DataFolder, Endpoint
-from serai_cli.embedded.node import Ports, serve
+from serai_cli.embedded.node import Listening
+from serai_cli.embedded.serve import end_leftovers, serve
 
 START_LIMIT_S = 30.0
 STOP_LIMIT_S = 700.0
@@ -24,7 +25,7 @@ def up(port: int, control_port: int, host: str, data_dir: Path | None, detach: b
     if detach:
         return _up_detached(port, control_port, host, folder)
     folder.hold()
-    return asyncio.run(serve(folder, Ports(host=host, gateway=port, control=control_port)))
+    return asyncio.run(serve(folder, Listening(host, port, control_port)))
 
 
 def _up_detached(port: int, control_port: int, host: str, folder: DataFolder) -> int:
@@ -83,11 +84,9 @@ def down(data_dir: Path | None) -> int:
 
 def _end_leftovers(folder: DataFolder) -> int:
     """End what a crash left running: HAProxy and replicas outlive the process on purpose."""
-    from serai_cli.embedded.node import end_leftovers
-
     if not folder.path.exists():
         print(f"nothing runs: there is no data folder {folder.path}")
         return 0
     ended = asyncio.run(end_leftovers(folder))
-    print(f"nothing held {folder.path}; {ended} left-over processes were ended")
+    print(f"no `serai up` held {folder.path}; {ended} replicas that it had left were ended")
     return 0

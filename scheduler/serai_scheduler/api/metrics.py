@@ -12,10 +12,9 @@ from serai_scheduler.views import status_of
 
 
 class _Collector:
-    def __init__(self, statuses: list[ApiStatus], silent: int, lateness_s: float) -> None:
+    def __init__(self, statuses: list[ApiStatus], silent: int) -> None:
         self._statuses = statuses
         self._silent = silent
-        self._lateness_s = lateness_s
 
     def collect(self) -> Iterator[Any]:
         gauges: dict[str, tuple[str, Callable[[ApiStatus], int]]] = {
@@ -41,11 +40,6 @@ class _Collector:
         yield GaugeMetricFamily(
             "serai_scheduler_silent_nodes", "Nodes whose reports stopped.", value=self._silent
         )
-        yield GaugeMetricFamily(
-            "serai_scheduler_loop_lateness_seconds",
-            "How late the last pass of the reconcile loop was.",
-            value=self._lateness_s,
-        )
 
 
 async def render(scheduler: Scheduler) -> bytes:
@@ -58,5 +52,5 @@ async def render(scheduler: Scheduler) -> bytes:
     ]
     silent = sum(node.state == "silent" for node in scheduler.nodes.statuses(now_s))
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(statuses, silent, scheduler.lateness_s))
-    return generate_latest(registry)
+    registry.register(_Collector(statuses, silent))
+    return generate_latest(scheduler.registry) + generate_latest(registry)

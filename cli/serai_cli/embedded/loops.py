@@ -1,0 +1,126 @@
+"""The agent's loops on one machine: publish what is ready, steer HAProxy, report."""
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Awaitable
+
+import psutil
+
+from serai import wire
+from serai.errors import Refused, Unavailable
+from serai.model import Replica, ReplicaState
+from serai.registry import Listing
+from serai.report import REPORT_VERSION, GatewayReading, Gpus, NodeReport
+from serai.routes import Route
+from serai.store import Snapshot
+from serai_cli.embedded.node import Node
+from serai_scheduler.record import ROUTES
+from serai_scheduler.service import Scheduler
+
+log = logging.getLogger(__name__)
+
+REPAIR_PERIOD_S = 1.0
+"""How often HAProxy is compared with what is wanted although nothing changed."""
+ADOPT_LIMIT_S = 3.0
+POLL_S = 0.05
+
+
+async def publish_forever(node: Node) -> None:
+    """Tell the registry which servers are ready, as soon as the engine knows."""
+    await _wait_for_adopted(node)
+    while True:
+        node.engine_changed.clear()
+        replicas = await node.engine.observe()
+        node.registry.publish([server for replica in replicas for server in replica.servers])
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REPAIR_PERIOD_S):
+                await node.engine_changed.wait()
+
+
+async def _wait_for_adopted(node: Node) -> None:
+    """Give replicas that were adopted the time to answer their first probe."""
+
+    def unprobed(replica: Replica) -> bool:
+        return replica.alive and replica.state in (ReplicaState.PENDING, ReplicaState.STARTING)
+
+    began_s = node.clock.now()
+    while any(unprobed(replica) for replica in await node.engine.observe()):
+        if node.clock.now() - began_s > ADOPT_LIMIT_S:
+            return
+        await node.clock.sleep(POLL_S)
+
+
+async def steer_forever(node: Node) -> None:
+    """Carry out routes and registry in HAProxy: at every change, and once a second anyway."""
+    routes = await node.store.scan(ROUTES)
+    listing = await node.registry.watch(0, ADOPT_LIMIT_S)
+    while True:
+        wanted = [wire.decode(entry.value, Route) for entry in routes.entries]
+        try:
+            await node.gateway.apply(wanted, listing.servers)
+        except (Unavailable, Refused) as error:
+            log.warning("gateway not steered", extra={"why": str(error)})
+            await node.clock.sleep(REPAIR_PERIOD_S)
+        await _change(node, routes, listing)
+        routes = await node.store.scan(ROUTES)
+        listing = await node.registry.watch(-1, 0)
+
+
+async def _change(node: Node, routes: Snapshot, listing: Listing) -> None:
+    """Return once a route or a server changed, or after the repair period."""
+    waiting: list[Awaitable[object]] = [
+        node.store.watch(ROUTES, routes.revision, REPAIR_PERIOD_S),
+        node.registry.watch(listing.revision, REPAIR_PERIOD_S),
+    ]
+    tasks = [asyncio.ensure_future(one) for one in waiting]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Reporting:
+    """Makes this machine's reports and hands them to the scheduler in the same process."""
+
+    def __init__(self, node: Node, scheduler: Scheduler) -> None:
+        self._node = node
+        self._scheduler = scheduler
+        self._sequence = 0
+        self._started_at_s = node.clock.wall()
+
+    async def step(self) -> None:
+        """Make and hand over one report."""
+        reading: GatewayReading | None = None
+        try:
+            reading = await self._node.gateway.read()
+        except Unavailable as away:
+            log.warning("gateway not read", extra={"why": str(away)})
+        self._scheduler.take_report(self._report(reading))
+
+    def _report(self, reading: GatewayReading | None) -> NodeReport:
+        self._sequence += 1
+        memory = psutil.virtual_memory()
+        disk = psutil.disk_usage(str(self._node.folder.path))
+        return NodeReport(
+            report_version=REPORT_VERSION,
+            node=self._node.name,
+            sequence=self._sequence,
+            started_at_s=self._started_at_s,
+            sent_at_s=self._node.clock.wall(),
+            serai_version=self._node.version,
+            roles=("replicas", "gateway"),
+            cpu_count=os.cpu_count() or 1,
+            cpu_percent=psutil.cpu_percent(None),
+            load=os.getloadavg(),
+            memory_total_bytes=memory.total,
+            memory_available_bytes=memory.available,
+            disk_total_bytes=disk.total,
+            disk_free_bytes=disk.free,
+            gpus=Gpus(problem="GPUs are not read by `serai up` yet"),
+            replicas=self._node.engine.usage(),
+            gateway=reading,
+        )

@@ -1,0 +1,116 @@
+"""The life of a one-machine Serai's process: start everything, serve, drain, end."""
+
+import asyncio
+import os
+import signal
+from random import Random
+
+from aiohttp import web
+
+from serai.clock import SystemClock
+from serai.errors import ConfigError
+from serai.logs import setup
+from serai.supervisor import Supervisor
+from serai_agent.edge.process import check_port
+from serai_cli.embedded.folder import DataFolder, Endpoint
+from serai_cli.embedded.loops import Reporting, publish_forever, steer_forever
+from serai_cli.embedded.node import Listening, Node
+from serai_scheduler.api.app import make_app
+from serai_scheduler.service import Scheduler
+
+REPORT_PERIOD_S = 1.0
+COLLECT_PERIOD_S = 600.0
+DRAIN_LIMIT_S = 600.0
+EXIT_FORCED = 130
+
+
+async def serve(folder: DataFolder, listening: Listening) -> int:
+    """Run until a signal ends it; return the exit status. ConfigError: nothing was started."""
+    setup("serai", form="text")
+    stopping = asyncio.Event()
+    _on_signals(stopping)
+    check_port(listening.host, listening.control_port)
+    node = Node(folder, listening, SystemClock())
+    await node.store.open()
+    try:
+        await node.engine.open()
+        try:
+            return await _with_gateway(node, stopping)
+        finally:
+            await node.engine.shutdown(keep=True)
+    finally:
+        await node.store.close()
+
+
+async def _with_gateway(node: Node, stopping: asyncio.Event) -> int:
+    await node.gateway.start()
+    try:
+        scheduler = node.make_scheduler(await node.store.raise_epoch())
+        async with Supervisor(node.clock, Random(), scheduler.watcher) as loops:
+            # The engine outlives the other loops: replicas are to end in good order.
+            loops.start("engine", node.engine.run)
+            await _with_api(node, scheduler, stopping)
+            print("draining: requests in flight finish; Ctrl-C again exits at once", flush=True)
+            await node.gateway.stop(DRAIN_LIMIT_S)
+            await node.engine.shutdown(keep=False)
+    finally:
+        node.folder.withdraw()
+        node.gateway.detach()
+    return 0
+
+
+async def _with_api(node: Node, scheduler: Scheduler, stopping: asyncio.Event) -> None:
+    """Serve the operator API and run every loop until told to stop."""
+    listening = node.listening
+    names = {"127.0.0.1", "localhost", "::1", listening.host, node.name}
+    app = make_app(scheduler, node.parts, node.folder.token(), frozenset(names))
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, listening.host, listening.control_port).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise ConfigError(f"cannot serve the operator API: {error}") from error
+    reporting = Reporting(node, scheduler)
+    try:
+        async with Supervisor(node.clock, Random(), scheduler.watcher) as loops:
+            loops.start("publish", lambda: publish_forever(node))
+            loops.start("steer", lambda: steer_forever(node))
+            loops.start("reconcile", scheduler.reconcile_forever)
+            loops.start_periodic("report", REPORT_PERIOD_S, reporting.step)
+            loops.start_periodic("collect", COLLECT_PERIOD_S, scheduler.collect)
+            _announce(node)
+            await stopping.wait()
+    finally:
+        await runner.cleanup()
+
+
+def _announce(node: Node) -> None:
+    listening = node.listening
+    node.folder.announce(Endpoint(listening.control_url, listening.gateway_url, os.getpid()))
+    print(f"Serai serves at {listening.gateway_url}, control at {listening.control_url}")
+    print(f"  data   {node.folder.path}")
+    print("  next   serai deploy FOLDER | serai get | Ctrl-C to end", flush=True)
+
+
+def _on_signals(stopping: asyncio.Event) -> None:
+    def asked() -> None:
+        if stopping.is_set():
+            os._exit(EXIT_FORCED)
+        stopping.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, asked)
+
+
+async def end_leftovers(folder: DataFolder) -> int:
+    """End the HAProxy and the replicas that a crash left behind; return how many replicas."""
+    folder.hold()
+    node = Node(folder, Listening("127.0.0.1", 0, 0), SystemClock())
+    await node.engine.open()
+    alive = [replica for replica in await node.engine.observe() if replica.alive]
+    async with Supervisor(node.clock, Random()) as loops:
+        loops.start("engine", node.engine.run)
+        await node.gateway.stop(10.0)
+        await node.engine.shutdown(keep=False)
+    return len(alive)
