@@ -122,7 +122,7 @@ def _errors() -> str:
 def _body(code: str, message: str, named: bool = True) -> str:
     """Return an error body, quoted; `named` ones are log-formats that tell the request's id."""
     if not named:
-        return f"'{{\"error\":{{\"code\":\"{code}\",\"message\":\"{message}\"}}}}'"
+        return f'\'{{"error":{{"code":"{code}","message":"{message}"}}}}\''
     body = (
         f'{{"error":{{"code":"{code}","message":"{message}",'
         '"request_id":"%[var(txn.request_id)]"}}'
@@ -177,7 +177,18 @@ def _frontend(settings: EdgeSettings) -> str:
     http-request set-var(txn.route) var(txn.key),map_beg({settings.path("route.map")})
 {_return(404, "not_found", "no API has this path", "!{ var(txn.route) -m found }")}
 {fields}
-    http-request set-var(txn.pin) req.hdr(x-serai-version)
+{_choice()}{_admission()}{strips}
+    use_backend handover if handed_over
+    use_backend %[var(txn.backend)]
+
+backend {TABLE} from base
+    stick-table type string len 64 size 10k expire 1h store conn_cur,http_req_cnt
+"""
+
+
+def _choice() -> str:
+    """Return the rules that choose between the two versions of an API."""
+    return """    http-request set-var(txn.pin) req.hdr(x-serai-version)
     http-request set-var(txn.other) var(txn.route),field(4,|)
     http-request set-var(txn.other_version) var(txn.route),field(13,|)
     http-request set-var(txn.draw) rand(1000)
@@ -189,11 +200,16 @@ def _frontend(settings: EdgeSettings) -> str:
     acl handed_over var(txn.backend) -m str handover
     http-request set-var(txn.take_other) bool(true) if has_other pinned pin_other
     http-request set-var(txn.take_other) bool(true) if has_other to_other !pin_main
-    http-request set-var(txn.backend) var(txn.other) if {{ var(txn.take_other) -m bool }}
-    http-request set-var(txn.version) var(txn.other_version) if {{ var(txn.take_other) -m bool }}
+    http-request set-var(txn.backend) var(txn.other) if { var(txn.take_other) -m bool }
+    http-request set-var(txn.version) var(txn.other_version) if { var(txn.take_other) -m bool }
     http-request del-header x-serai- -m beg
     http-request set-header x-serai-total-timeout-ms %[var(txn.route),field(10,|)]
-    http-request set-header x-forwarded-proto http
+"""
+
+
+def _admission() -> str:
+    """Return the rules that refuse, count and hold requests."""
+    return f"""    http-request set-header x-forwarded-proto http
     http-request set-var(txn.refused) str(body) if {{ req.hdr_val(content-length),sub(txn.body_max) gt 0 }}
 {_return(413, "body_too_large", "the body is larger than this API takes", "{ var(txn.refused) -m found }")}
     http-request track-sc0 var(txn.api) table {TABLE}
@@ -205,12 +221,6 @@ def _frontend(settings: EdgeSettings) -> str:
     http-request set-var(txn.ready) var(txn.backend),nbsrv
     http-request set-var(txn.refused) str(hold) if !{{ var(txn.ready) -m int gt 0 }} !handed_over
 {_return(503, "no_replica", "no replica became ready in time", "{ var(txn.refused) -m found }", retry=True)}
-{strips}
-    use_backend handover if handed_over
-    use_backend %[var(txn.backend)]
-
-backend {TABLE} from base
-    stick-table type string len 64 size 10k expire 1h store conn_cur,http_req_cnt
 """
 
 
