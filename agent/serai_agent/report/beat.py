@@ -1,0 +1,164 @@
+"""Puts a report together from its parts, within its limits: pure.
+
+What does not fit is left out and told, never half sent: a scheduler that refuses a whole report
+for one part of it would take the node for dead.
+"""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import msgspec
+
+from serai import wire
+from serai.model import Value
+from serai.report import (
+    MAX_REPORT_BYTES,
+    REPORT_VERSION,
+    GatewayReading,
+    GpuReading,
+    Gpus,
+    NodeReport,
+    ReplicaUsage,
+)
+from serai_agent.report.node import NodeReading
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+MAX_TEXT = 256
+MAX_GPUS = 64
+MAX_REPLICAS = 2000
+MAX_VERSIONS = 5000
+MAX_SERVERS = 20_000
+MAX_REVISIONS = 5000
+
+
+class Identity(Value):
+    """Who reports: the node, this run of its agent (wall-clock seconds), its version and roles."""
+
+    node: str
+    started_at_s: float
+    serai_version: str
+    roles: tuple[str, ...]
+
+
+class Parts(Value):
+    """What was read for one report; None is what could not be read in time."""
+
+    node: NodeReading
+    gpus: Gpus
+    replicas: tuple[ReplicaUsage, ...] | None = None
+    gateway: GatewayReading | None = None
+
+
+class Beat(Value):
+    """A report that fits, and what had to be left out of it, in words."""
+
+    report: NodeReport
+    left_out: tuple[str, ...] = ()
+
+
+def assemble(who: Identity, sequence: int, sent_at_s: float, parts: Parts) -> Beat:
+    """Return the report number `sequence`; every list, text and the whole are within bounds."""
+    left_out: list[str] = []
+    node = parts.node
+    report = NodeReport(
+        report_version=REPORT_VERSION,
+        node=clipped(who.node),
+        sequence=sequence,
+        started_at_s=who.started_at_s,
+        sent_at_s=sent_at_s,
+        serai_version=clipped(who.serai_version),
+        roles=tuple(clipped(role) for role in who.roles),
+        cpu_count=node.cpu_count,
+        cpu_percent=node.cpu_percent,
+        load=node.load,
+        memory_total_bytes=known(node.memory_total_bytes),
+        memory_available_bytes=known(node.memory_available_bytes),
+        disk_total_bytes=known(node.disk_total_bytes),
+        disk_free_bytes=known(node.disk_free_bytes),
+        gpus=_gpus(parts.gpus, left_out),
+        replicas=_kept(parts.replicas or (), MAX_REPLICAS, "replicas", left_out),
+        gateway=_gateway(parts.gateway, left_out) if parts.gateway else None,
+    )
+    return Beat(report=_fitted(report, left_out), left_out=tuple(left_out))
+
+
+def known(value_bytes: int | None) -> int:
+    """Return bytes, 0 for unknown: the report has no other word, and 0 places nothing here."""
+    return 0 if value_bytes is None else value_bytes
+
+
+def clipped(text: str, limit: int = MAX_TEXT) -> str:
+    """Return text of at most `limit` characters, an ellipsis at its end where it was cut."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _gpus(gpus: Gpus, left_out: list[str]) -> Gpus:
+    return Gpus(
+        readings=tuple(_gpu(gpu) for gpu in _first(gpus.readings, MAX_GPUS, "GPUs", left_out)),
+        driver=clipped(gpus.driver),
+        problem=clipped(gpus.problem),
+        age_s=gpus.age_s,
+    )
+
+
+def _gpu(gpu: GpuReading) -> GpuReading:
+    return msgspec.structs.replace(
+        gpu, uuid=clipped(gpu.uuid), name=clipped(gpu.name), problem=clipped(gpu.problem)
+    )
+
+
+def _gateway(gateway: GatewayReading, left_out: list[str]) -> GatewayReading:
+    begun = len(left_out)
+    versions = _kept(gateway.versions, MAX_VERSIONS, "gateway versions", left_out)
+    servers = _kept(gateway.servers, MAX_SERVERS, "gateway servers", left_out)
+    revisions = dict(
+        _first(tuple(gateway.revisions.items()), MAX_REVISIONS, "route revisions", left_out)
+    )
+    problem = "; ".join(word for word in (gateway.problem, *left_out[begun:]) if word)
+    return msgspec.structs.replace(
+        gateway,
+        run=clipped(gateway.run),
+        haproxy_version=clipped(gateway.haproxy_version),
+        versions=versions,
+        servers=servers,
+        revisions=revisions,
+        problem=clipped(problem),
+    )
+
+
+def _kept(items: Sequence[T], limit: int, what: str, left_out: list[str]) -> tuple[T, ...]:
+    """Return the items whose names fit, up to the limit; a cut name would be another's name."""
+    named = tuple(item for item in items if _texts_fit(item))
+    if len(named) < len(items):
+        left_out.append(f"{len(items) - len(named)} {what} with names above {MAX_TEXT} characters")
+    return _first(named, limit, what, left_out)
+
+
+def _texts_fit(item: msgspec.Struct) -> bool:
+    values = (getattr(item, name) for name in item.__struct_fields__)
+    return all(len(value) <= MAX_TEXT for value in values if isinstance(value, str))
+
+
+U = TypeVar("U")
+
+
+def _first(items: Sequence[U], limit: int, what: str, left_out: list[str]) -> tuple[U, ...]:
+    if len(items) > limit:
+        left_out.append(f"{len(items) - limit} {what} above {limit}")
+    return tuple(items[:limit])
+
+
+def _fitted(report: NodeReport, left_out: list[str]) -> NodeReport:
+    """Return the report with whole parts taken out until it fits, the dearest first."""
+    for what in ("gateway", "replicas"):
+        size_bytes = len(wire.encode(report))
+        if size_bytes <= MAX_REPORT_BYTES:
+            break
+        left_out.append(f"{what}: the report of {size_bytes} bytes is above {MAX_REPORT_BYTES}")
+        report = (
+            msgspec.structs.replace(report, gateway=None)
+            if what == "gateway"
+            else msgspec.structs.replace(report, replicas=())
+        )
+    return report
