@@ -7,10 +7,9 @@ msgspec writes dataclasses and tuples by itself, and never asks the hooks of `se
 
 import re
 from fractions import Fraction
-from functools import total_ordering
 from typing import Any, NoReturn, Self
 
-_NUMBER = r"[0-9]{1,18}(?:\.[0-9]{1,9})?"
+_NUMBER = r"[0-9]{1,20}(?:\.[0-9]{1,9})?"
 _DURATION = re.compile(rf"({_NUMBER})(ms|s|m|h|d)")
 _SECONDS = {
     "ms": Fraction(1, 1000), "s": Fraction(1), "m": Fraction(60), "h": Fraction(3600),
@@ -27,7 +26,6 @@ _MOST_BYTES = 2**60
 _MOST_MILLICORES = 10**9
 
 
-@total_ordering
 class _Quantity:
     """One number that cannot change; equal, ordered and hashed by it within its own type."""
 
@@ -45,6 +43,15 @@ class _Quantity:
 
     def __lt__(self, other: Self) -> bool:
         return bool(self._amount < other._amount) if type(other) is type(self) else NotImplemented
+
+    def __le__(self, other: Self) -> bool:
+        return bool(self._amount <= other._amount) if type(other) is type(self) else NotImplemented
+
+    def __gt__(self, other: Self) -> bool:
+        return bool(self._amount > other._amount) if type(other) is type(self) else NotImplemented
+
+    def __ge__(self, other: Self) -> bool:
+        return bool(self._amount >= other._amount) if type(other) is type(self) else NotImplemented
 
     def __hash__(self) -> int:
         return hash((type(self), self._amount))

@@ -50,5 +50,5 @@ def decode(data: bytes) -> ApiSpec:
 
 def to_builtins(spec: ApiSpec) -> dict[str, Any]:
     """Return a spec as plain dicts, lists and scalars, quantities in their written form."""
-    plain: dict[str, Any] = msgspec.to_builtins(spec, enc_hook=enc_hook)
+    plain: dict[str, Any] = msgspec.json.decode(encode(spec))
     return plain

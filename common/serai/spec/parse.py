@@ -23,6 +23,7 @@ from serai.spec.problems import Problem, SpecError, shown
 
 MOST_FILE_BYTES = 2**20
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_TOO_DEEP = f"lists and mappings are nested more than {MOST_DEPTH} deep"
 _CORE = "tag:yaml.org,2002:"
 _TEXT_TAGS = ("!", _CORE + "str")
 _PLAIN_TAGS = tuple(_CORE + name for name in ("int", "float", "bool", "null"))
@@ -116,7 +117,7 @@ class _Builder:
     def _open_frame(self, event: Any, mark: Mark) -> None:
         self._check_tag(event.tag, _SHAPE_TAGS, mark)
         if len(self._open) >= MOST_DEPTH:
-            self.fail(mark, f"lists and mappings are nested more than {MOST_DEPTH} deep")
+            self.fail(mark, _TOO_DEEP)
         self._open.append(_Frame(mark, event.anchor, isinstance(event, yaml.MappingStartEvent)))
         if event.anchor:
             self._anchors[event.anchor] = None
@@ -133,7 +134,7 @@ class _Builder:
         if anchor:
             self._anchors[anchor] = node
         if len(self._open) + node.depth > MOST_DEPTH:
-            self.fail(node.mark, f"lists and mappings are nested more than {MOST_DEPTH} deep")
+            self.fail(node.mark, _TOO_DEEP)
         if not self._open:
             self.documents.append(node)
             return
@@ -213,6 +214,8 @@ def _syntax(error: yaml.MarkedYAMLError, text: str) -> tuple[str, str]:
     since = ""
     if began is not None and mark is not None and began.line != mark.line:
         since = f"(begun in line {began.line + 1})"
+    if "maximum nesting depth" in str(error.problem):
+        return _TOO_DEEP, ""
     context = " ".join(part for part in (error.context, since, error.problem) if part)
     lines = text.splitlines()
     line = lines[mark.line] if mark is not None and mark.line < len(lines) else ""
