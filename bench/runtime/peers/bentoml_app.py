@@ -1,0 +1,10 @@
+"""BentoML: one worker, an async API method, access log, metrics and tracing off by its config."""
+
+import bentoml
+
+
+@bentoml.service(workers=1, traffic={"timeout": 60})
+class Hello:
+    @bentoml.api(route="/predict")
+    async def predict(self, a: float, b: float, c: float) -> dict[str, float]:
+        return {"sum": a + b + c}
