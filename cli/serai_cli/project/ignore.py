@@ -14,6 +14,7 @@ _CLASSES = {
     "digit": "0-9", "graph": "!-~", "lower": "a-z", "print": " -~", "punct": "!-/:-@\\[-`{-~",
     "space": "\\s", "upper": "A-Z", "xdigit": "0-9a-fA-F",
 }  # fmt: skip
+_SPECIAL = re.compile(r"[*?\[\\]")
 _STARS = re.compile(r"\*+")
 _NAMED_CLASS = re.compile(r"\[:([a-z]+):\]")
 
@@ -100,8 +101,10 @@ def _stars(glob: str, at: int, anchored: bool) -> tuple[str, int]:
     match = _STARS.match(glob, at)
     assert match is not None, "only called at a star"
     end = match.end()
-    is_part = (at == 0 or glob[at - 1] == "/") and (end == len(glob) or glob[end] == "/")
-    if not anchored or end - at < 2 or not is_part:
+    # Git cuts plain text off the beginning first, so stars right behind it count as a part too.
+    begins = glob[at - 1 : at] in ("", "/") or not _SPECIAL.search(glob, 0, at)
+    ends = end == len(glob) or glob[end] == "/"
+    if not (anchored and end - at > 1 and begins and ends):
         return "[^/]*", end
     if end == len(glob):
         return ".*", end
