@@ -12,7 +12,7 @@ from serai.errors import Unavailable
 from serai.model import Server
 from serai_agent.local import keepers
 from serai_agent.local.command import launch_of, processes, servers
-from serai_agent.local.folder import KeeperState, Order, ReplicaFolder, RuntimeStatus
+from serai_agent.local.folder import KeeperState, Launch, Order, ReplicaFolder, RuntimeStatus
 from serai_agent.local.judge import End, end_of
 from serai_agent.local.place import Place
 from serai_agent.local.ports import Ports, stranger_listens
@@ -58,8 +58,8 @@ class Body(Protocol):
         """Remove what an ended replica needs no more; its logs and records stay."""
         ...
 
-    def root(self) -> int | None:
-        """Return the process above all of its processes, while it lives."""
+    def roots(self) -> tuple[int, ...]:
+        """Return the processes above all of its processes, while it lives."""
         ...
 
 
@@ -93,18 +93,20 @@ class ProcessBody:
         self._ports.release(self._taken)
         self._taken = ports
         self._launches += 1
-        predictor = self._order.version.content.predictor
-        if predictor is not None:
-            self._folder.write("config.json", msgspec.json.encode(predictor.config))
-        launch = launch_of(
-            self._order, place, self._folder, ports, self._settings, os.environ, self._launches
-        )
         try:
-            await keepers.launch(self._folder, launch)
+            await keepers.launch(self._folder, self._launch_of(place, ports))
         except Unavailable:
             self._launches -= 1
             raise
         self._keeper = self._folder.keeper_state()
+
+    def _launch_of(self, place: Place, ports: tuple[int, ...]) -> Launch:
+        predictor = self._order.version.content.predictor
+        if predictor is not None:
+            self._folder.write("config.json", msgspec.json.encode(predictor.config))
+        return launch_of(
+            self._order, place, self._folder, ports, self._settings, os.environ, self._launches
+        )
 
     def servers(self) -> tuple[Server, ...]:
         return servers(self._order, self._settings.host, self._taken) if self._taken else ()
@@ -143,10 +145,10 @@ class ProcessBody:
         grace_s = stop.grace_s if stop is not None else 0.0
         return end_of(state, status, stop_asked=stop_asked, grace_s=grace_s)
 
-    def root(self) -> int | None:
+    def roots(self) -> tuple[int, ...]:
         if self._keeper is None:
             self._keeper = self._folder.keeper_state()
-        return self._keeper.keeper_pid if self._keeper is not None else None
+        return (self._keeper.keeper_pid,) if self._keeper is not None else ()
 
     async def clear(self) -> None:
         self._ports.release(self._taken)

@@ -7,16 +7,17 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 from serai.clock import Clock
 from serai.engine import LogLine, LogQuery
-from serai.errors import ConfigError, Refused, Unavailable
+from serai.errors import Refused
 from serai.model import Replica, Version
 from serai.report import ReplicaUsage
 from serai_agent.local import keepers
 from serai_agent.local.body import Body, ProcessBody
+from serai_agent.local.containers import ContainerBody, docker_problem, has_containers
 from serai_agent.local.folder import Order, ReplicaFolder, disk_error, write_whole
 from serai_agent.local.logline import Source, takes
 from serai_agent.local.logs import read_logs
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 REPLICA_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 AFTER_A_FAULT_S = 1.0
+DEFAULT_GRACE_S = 10.0
 STOP_SLACK_S = 10.0
 
 
@@ -71,6 +73,7 @@ class LocalEngine:
         self._epoch = 0
         self._lock_fd = -1
         self._wake = asyncio.Event()
+        self._meter = UsageMeter()
         self._usage: tuple[ReplicaUsage, ...] = ()
 
     # Beginning and end ---------------------------------------------------------------------------
@@ -117,6 +120,8 @@ class LocalEngine:
         """Adopt a living replica, recall an ended one, end one whose order cannot be read."""
         order, ended = folder.order(), folder.ended()
         if order is not None and ended is not None:
+            folder.drop("launch.json")
+            await asyncio.to_thread(shutil.rmtree, folder.temporary, True)
             self._ended[order.replica] = (ended, _source(order, folder))
         elif order is not None:
             replica = self._make(order, folder)
@@ -130,7 +135,8 @@ class LocalEngine:
             await asyncio.to_thread(shutil.rmtree, folder.path, True)
 
     def _make(self, order: Order, folder: ReplicaFolder) -> LocalReplica:
-        body: Body = ProcessBody(order, folder, self._settings, self._ports)
+        kind = ContainerBody if has_containers(order.version) else ProcessBody
+        body: Body = kind(order, folder, self._settings, self._ports)
         return LocalReplica(order, folder, body, self._around)
 
     async def run(self) -> None:
@@ -138,8 +144,8 @@ class LocalEngine:
         tasks: dict[str, asyncio.Task[None]] = {}
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._measure())
-                group.create_task(self._prune_cache())
+                group.create_task(self._again(self._measure, self._settings.usage_period_s))
+                group.create_task(self._again(self._prune_cache, self._settings.prune_period_s))
                 while True:
                     self._wake.clear()
                     for name, replica in self._replicas.items():
@@ -164,16 +170,16 @@ class LocalEngine:
         self._ended[final.id] = (final, replica.source)
         await self._prune_ended(final.api)
 
-    async def shutdown(self, keep: bool) -> None:
+    async def shutdown(self, keep: bool, grace_s: float = DEFAULT_GRACE_S) -> None:
         """Leave the replicas running (`keep`), or end them all and wait for that.
 
         Then the folder is free for another engine. Call it while `run` goes on.
         """
         if not keep:
             for replica in self._replicas.values():
-                replica.stop(STOP_SLACK_S)
+                replica.stop(grace_s)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(2 * STOP_SLACK_S):
+                async with asyncio.timeout(grace_s + STOP_SLACK_S):
                     while self._replicas:
                         await self._clock.sleep(0.05)
         if self._lock_fd >= 0:
@@ -193,17 +199,29 @@ class LocalEngine:
             return
         if not REPLICA_ID.fullmatch(replica):
             raise Refused(f"{replica!r} cannot be the id of a replica", "bad_replica_id")
-        self._check(version)
+        if (problem := await self.problem_with(version)) is not None:
+            raise Refused(problem, "cannot_run_here")
         order = Order(replica=replica, version=version, created_at_s=self._clock.wall())
         folder = ReplicaFolder(self._folder / "replicas" / replica)
         folder.create(order)
         self._replicas[replica] = self._make(order, folder)
         self._wake.set()
 
-    def _check(self, version: Version) -> None:
-        pod = version.content.pod
-        if pod is not None and pod.containers:
-            raise Refused("containers need dockerd", "no_docker")
+    async def problem_with(self, version: Version) -> str | None:
+        """Say why this machine can never run a version; None when it can. For validation too."""
+        if has_containers(version):
+            return await self.docker_problem()
+        for mount in version.content.mounts:
+            if mount.host != mount.path:
+                return (
+                    f"{mount.host} cannot be shown as {mount.path} without a container; "
+                    "use the same path for both"
+                )
+        return None
+
+    async def docker_problem(self) -> str | None:
+        """Say why containers cannot be run here; None when they can."""
+        return await asyncio.to_thread(docker_problem, self._settings.docker_url)
 
     async def stop(self, replica: str, grace_s: float, epoch: int) -> None:
         self._heed_epoch(epoch)
@@ -221,10 +239,6 @@ class LocalEngine:
     def usage(self) -> tuple[ReplicaUsage, ...]:
         """Return what each living replica used in the last period, as measured by `run`."""
         return self._usage
-
-    def docker_problem(self) -> str | None:
-        """Say why containers cannot be run here; None when they can."""
-        return "containers need dockerd"
 
     def _heed_epoch(self, epoch: int) -> None:
         if epoch < self._epoch:
@@ -256,23 +270,20 @@ class LocalEngine:
     # Loops ---------------------------------------------------------------------------------------
 
     async def _measure(self) -> None:
-        meter = UsageMeter()
-        while True:
-            keepers_of = {
-                name: root for name, r in self._replicas.items() if (root := r.root()) is not None
-            }
-            now_s = self._clock.now()
-            self._usage = await asyncio.to_thread(meter.measure, keepers_of, now_s)
-            await self._clock.sleep(self._settings.usage_period_s)
+        roots = {name: found for name, r in self._replicas.items() if (found := r.roots())}
+        now_s = self._clock.now()
+        self._usage = await asyncio.to_thread(self._meter.measure, roots, now_s)
 
     async def _prune_cache(self) -> None:
+        await self._cache.prune([replica.order.version for replica in self._replicas.values()])
+
+    async def _again(self, what: Callable[[], Awaitable[None]], period_s: float) -> None:
         while True:
-            await self._clock.sleep(self._settings.prune_period_s)
-            versions = [replica.order.version for replica in self._replicas.values()]
+            await self._clock.sleep(period_s)
             try:
-                await self._cache.prune(versions)
-            except (Unavailable, ConfigError) as error:
-                log.warning("cache not pruned", extra={"why": str(error)})
+                await what()
+            except Exception:  # supervisor: the next turn may go better
+                log.exception("turn failed", extra={"loop": what.__name__})
 
 
 def surplus(ended: Sequence[Replica], kept: int) -> list[Replica]:

@@ -44,6 +44,8 @@ def state_of(facts: Facts) -> tuple[ReplicaState, str]:
     phase = _phase(facts.status)
     if phase in LOADING_PHASES:
         return ReplicaState.LOADING, f"the predictor is {phase}"
+    if phase.startswith("pulling "):
+        return ReplicaState.STARTING, phase
     heard = any(h.last in (Verdict.NOT_READY, Verdict.SILENT) for h in facts.health)
     said = next((health.said for health in facts.health if health.said), "")
     if facts.was_ready:

@@ -79,9 +79,9 @@ class LocalReplica:
             folder=str(self._folder.logs),
         )
 
-    def root(self) -> int | None:
-        """Return the process above all of its processes; None when there is none."""
-        return self._body.root() if self._final is None and self._step is None else None
+    def roots(self) -> tuple[int, ...]:
+        """Return the processes above all of its processes; none when nothing runs."""
+        return self._body.roots() if self._final is None and self._step is None else ()
 
     def view(self) -> Replica:
         """Return the replica as it is now."""
@@ -248,9 +248,10 @@ class LocalReplica:
         return tuple(line.text for line in lines)
 
     async def _finish(self, end: End) -> None:
+        self._health = []  # none of its servers is listed from here on
         status = self._body.status()
         failed = end.state is ReplicaState.FAILED
-        self._final = msgspec.structs.replace(
+        final = msgspec.structs.replace(
             self._record(end.state, end.reason),
             ended_at_s=self._around.clock.wall(),
             exit=end.exit,
@@ -260,10 +261,11 @@ class LocalReplica:
         facts = {"replica": self.order.replica, "state": end.state.value, "why": end.reason}
         log.log(logging.WARNING if failed else logging.INFO, "replica ended", extra=facts)
         try:
-            self._folder.write("ended.json", wire.encode(self._final))
+            self._folder.write("ended.json", wire.encode(final))
         except Unavailable as error:  # the next engine works it out again from the keeper's state
             log.warning("record not written", extra={**facts, "why": str(error)})
         await self._body.clear()
+        self._final = final
         self._note()
 
     # Watching ------------------------------------------------------------------------------------

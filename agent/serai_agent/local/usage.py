@@ -7,18 +7,20 @@ import psutil
 
 from serai.report import ReplicaUsage
 
+Roots = Mapping[str, tuple[int, ...]]
 
-def trees(roots: Mapping[str, int], parents: Mapping[int, int]) -> dict[str, list[int]]:
-    """Return the processes below each root, the root left out. Pure."""
+
+def trees(roots: Roots, parents: Mapping[int, int]) -> dict[str, list[int]]:
+    """Return the processes below the roots of each replica, the roots left out. Pure."""
     children: dict[int, list[int]] = {}
     for pid, parent in parents.items():
         children.setdefault(parent, []).append(pid)
     found: dict[str, list[int]] = {}
-    for name, root in roots.items():
+    for name, tops in roots.items():
         below: list[int] = []
-        waiting = [root]
+        waiting = list(tops)
         while waiting:
-            born = [pid for pid in children.get(waiting.pop(), []) if pid != root]
+            born = [pid for pid in children.get(waiting.pop(), []) if pid not in tops]
             below += born
             waiting += born
         found[name] = below
@@ -32,8 +34,8 @@ class UsageMeter:
         self._cpu_s: dict[tuple[int, float], float] = {}
         self._at_s: float | None = None
 
-    def measure(self, keepers: Mapping[str, int], now_s: float) -> tuple[ReplicaUsage, ...]:
-        """Return the use of each replica, given its keeper's process id; for a thread."""
+    def measure(self, roots: Roots, now_s: float) -> tuple[ReplicaUsage, ...]:
+        """Return the use of each replica, given the processes above its own; for a thread."""
         processes = {process.pid: process for process in psutil.process_iter()}
         parents: dict[int, int] = {}
         for pid, process in processes.items():
@@ -43,7 +45,7 @@ class UsageMeter:
         elapsed_s = now_s - self._at_s if self._at_s is not None else 0.0
         found = [
             self._one(name, [processes[pid] for pid in below], seen, elapsed_s)
-            for name, below in trees(keepers, parents).items()
+            for name, below in trees(roots, parents).items()
         ]
         self._cpu_s, self._at_s = seen, now_s
         return tuple(found)

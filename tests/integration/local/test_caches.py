@@ -121,7 +121,7 @@ async def test_a_lock_that_cannot_be_installed_is_told_and_leaves_nothing(tmp_pa
     wheel = tiny_wheel(tmp_path)
     wrong = f"tiny @ {wheel.as_uri()} --hash=sha256:{'0' * 64}\n".encode()
     cache = EnvironmentCache(SystemClock(), tmp_path)
-    with pytest.raises(ConfigError, match="(?i)hash"):
+    with pytest.raises(ConfigError, match=r"(?i)hash"):
         await cache.ensure(recipe_of(digest_of(wrong), PYTHON), giving(wrong))
     assert [p for p in (tmp_path / "environments").iterdir() if p.suffix != ".lock"] == []
     with pytest.raises(ConfigError, match="damaged"):

@@ -22,11 +22,11 @@ def test_the_oldest_records_go_first() -> None:
     assert surplus(records, 4) == [] and surplus([], 0) == []
 
 
-def test_processes_belong_to_the_keeper_above_them() -> None:
-    parents = {10: 1, 11: 10, 12: 11, 13: 10, 20: 1, 21: 20, 30: 1}
-    found = trees({"a": 10, "b": 20, "gone": 99}, parents)
+def test_processes_belong_to_the_keepers_above_them() -> None:
+    parents = {10: 1, 11: 10, 12: 11, 13: 10, 20: 1, 21: 20, 30: 1, 31: 30}
+    found = trees({"a": (10,), "b": (20, 30), "gone": (99,)}, parents)
     assert {name: sorted(below) for name, below in found.items()} == {
         "a": [11, 12, 13],
-        "b": [21],
+        "b": [21, 31],
         "gone": [],
     }
