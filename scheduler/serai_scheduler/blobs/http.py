@@ -192,10 +192,14 @@ class _Composer:
         return web.Response(status=204)
 
     async def _joined(self, parts: tuple[str, ...]) -> AsyncIterator[bytes]:
-        for part in parts:
-            async with aclosing(_fetched(self._parts, part)) as pieces:
-                async for piece in pieces:
-                    yield piece
+        try:
+            for part in parts:
+                async with aclosing(_fetched(self._parts, part)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+        except Refused as error:
+            # Another upload of the same file was faster and has removed the parts.
+            raise Refused(f"a part went away: {error}", "no_part") from error
 
 
 class _Reader:
