@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 PERIOD_S = 0.02
@@ -18,14 +18,13 @@ def until(probe: Callable[[], T], within_s: float = 10.0, what: str = "") -> T:
     return answer
 
 
-async def auntil(
-    probe: Callable[[], T | Awaitable[T]], within_s: float = 10.0, what: str = ""
-) -> T:
+async def auntil(probe: Callable[[], Any], within_s: float = 10.0, what: str = "") -> Any:
     """Like `until`, for a plain or async probe, without blocking the loop."""
     deadline_s = time.monotonic() + within_s
     while True:
-        raw = probe()
-        answer: T = await raw if isinstance(raw, Awaitable) else raw
+        answer = probe()
+        if isinstance(answer, Awaitable):
+            answer = await answer
         if answer:
             return answer
         assert time.monotonic() < deadline_s, what or f"not within {within_s} s: {probe}"

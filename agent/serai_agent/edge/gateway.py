@@ -24,7 +24,7 @@ from serai_agent.edge.answers import (
     parse_table,
 )
 from serai_agent.edge.believe import Belief, believe
-from serai_agent.edge.layout import CLASSES, TABLE
+from serai_agent.edge.layout import CLASSES, TABLE, SlotClass
 from serai_agent.edge.logsocket import LogSocket
 from serai_agent.edge.outcomes import Outcomes, Sums
 from serai_agent.edge.plan import in_flight_of, owners, plan
@@ -47,19 +47,29 @@ class LastGood(Value):
 class HaproxyGateway:
     """Steers the HAProxy of a state folder, which outlives it."""
 
-    def __init__(self, folder: Path, host: str, port: int, clock: Clock, run: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        host: str,
+        port: int,
+        clock: Clock,
+        run: str,
+        program: str = "",
+        slots: dict[SlotClass, int] | None = None,
+    ) -> None:
+        """`run` names the life of the counters; `program` is a HAProxy other than the one found."""
         self._folder = folder
         self._clock = clock
         self._run = run
-        program, self.version = process.find()
-        self._process = process.HaproxyProcess(folder, program)
+        found, self.version = process.find(program)
+        self._process = process.HaproxyProcess(folder, found)
         self._settings = config.EdgeSettings(
             folder=folder,
             host=host,
             port=port,
             threads=min(4, _cores()),
             maxconn=process.computed_maxconn(),
-            slots=dict(config.DEFAULT_SLOTS),
+            slots=dict(slots or config.DEFAULT_SLOTS),
         )
         self._outcomes = Outcomes()
         self._logs = LogSocket(folder / "log.sock", self._outcomes)
@@ -87,6 +97,10 @@ class HaproxyGateway:
             log.info("haproxy started", extra={"version": self.version})
         if last is not None:
             await self.apply(last.routes, last.servers)
+
+    def pid(self) -> int | None:
+        """Return the process id of HAProxy's master while it runs."""
+        return self._process.pid()
 
     def detach(self) -> None:
         """Leave HAProxy running and let go of it."""

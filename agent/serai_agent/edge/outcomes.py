@@ -33,8 +33,10 @@ class Outcomes:
 
     def add(self, line: bytes) -> None:
         """Count one line; a damaged one is counted as such."""
-        self.lines += 1
         parts = line.rstrip(b"\n").split(b"|")
+        if len(parts) == 1:
+            return  # a notice of HAProxy about itself
+        self.lines += 1
         if len(parts) != FIELDS:
             self.damaged += 1
             return

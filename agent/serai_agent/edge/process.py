@@ -22,10 +22,10 @@ START_LIMIT_S = 10.0
 POLL_S = 0.02
 
 
-def find() -> tuple[str, str]:
-    """Return the program and its version; ConfigError says how to get one."""
+def find(program: str = "") -> tuple[str, str]:
+    """Return the program (the given one, if any) and its version; ConfigError says what to do."""
     seen = []
-    for candidate in _candidates():
+    for candidate in [program] if program else _candidates():
         version = _version_of(candidate)
         if version is not None and _as_numbers(version) >= OLDEST:
             return candidate, version
@@ -84,10 +84,15 @@ class HaproxyProcess:
         """Return the master's process id while it runs; another program's id is not taken."""
         try:
             pid = int(self._pid_file.read_text().split()[0])
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)  # one that has ended must not stay as a zombie
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
         except (OSError, ValueError, IndexError):
             return None
-        return pid if str(self._folder).encode() in command else None
+        # The master executes itself anew now and then; for that moment it has no command line.
+        starting = not command and state != b"Z"
+        return pid if starting or str(self._folder).encode() in command else None
 
     async def answers(self) -> bool:
         """Say whether a HAProxy serves this folder now."""
@@ -110,37 +115,42 @@ class HaproxyProcess:
         if process.returncode:
             raise ConfigError(f"HAProxy refuses its configuration: {output.decode()[-800:]}")
 
-    def _spawn(self) -> "subprocess.Popen[bytes]":
+    def _spawn(self) -> int:
+        """Start the master in a session of its own; its process is nobody's to wait for."""
         for stale in (self.stats, self._master):
             stale.unlink(missing_ok=True)
-        with (self._folder / "haproxy.log").open("wb") as out:
-            return subprocess.Popen(
-                [
-                    *(self._program, "-W", "-S", f"{self._master},mode,600"),
-                    *("-f", str(self._folder / "haproxy.cfg"), "-p", str(self._pid_file)),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                cwd=self._folder,
+        log = os.open(self._folder / "haproxy.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)
+        null = os.open(os.devnull, os.O_RDONLY)
+        arguments = [
+            *(self._program, "-W", "-S", f"{self._master},mode,600"),
+            *("-f", str(self._folder / "haproxy.cfg")),
+        ]
+        actions = [
+            (os.POSIX_SPAWN_DUP2, fd, target) for fd, target in ((null, 0), (log, 1), (log, 2))
+        ]
+        try:
+            return os.posix_spawn(
+                self._program, arguments, os.environ, file_actions=actions, setsid=True
             )
+        finally:
+            os.close(log)
+            os.close(null)
 
     async def start(self, host: str, port: int) -> None:
         """Start it detached and wait until it answers; ConfigError when the port is taken."""
         check_port(host, port)
         await self.check()
-        process = self._spawn()
-        self._pid_file.write_text(str(process.pid))
+        pid = self._spawn()
+        self._pid_file.write_text(str(pid))
         try:
             async with asyncio.timeout(START_LIMIT_S):
                 while not await self.answers():
-                    if process.poll() is not None:
+                    if self.pid() is None:
                         told = (self._folder / "haproxy.log").read_text(errors="replace")[-800:]
                         raise ConfigError(f"HAProxy ended at once: {told}")
                     await asyncio.sleep(POLL_S)  # noqa: TID251  # a real process is waited for
         except TimeoutError:
-            process.kill()
+            os.kill(pid, signal.SIGKILL)
             raise Unavailable(f"HAProxy did not answer within {START_LIMIT_S:g} s") from None
 
     async def reload(self) -> None:

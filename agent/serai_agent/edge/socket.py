@@ -16,7 +16,7 @@ async def ask(path: Path, command: str) -> str:
             reader, writer = await asyncio.open_unix_connection(str(path))
             try:
                 writer.write(command.encode() + b"\n")
-                await writer.drain()
+                writer.write_eof()  # the master keeps a connection open until its end
                 answer = bytearray()
                 while chunk := await reader.read(65536):
                     answer += chunk
