@@ -152,8 +152,18 @@ def _predictor_env(conversion: _Conversion) -> None:
     if own is None or not isinstance(entry.value, Mapping):
         conversion.put(("env",), entry, "predictor.env")
         return
+    if not isinstance(own, Mapping):
+        return
+    taken, kept = {one.key for one in own.entries}, list(own.entries)
     for one in entry.value.entries:
-        conversion.put(("env", one.key), one, f"predictor.env.{one.key}")
+        path = f"predictor.env.{one.key}"
+        if one.key in taken:
+            message = f"is the same as `env.{one.key}`; remove one"
+            conversion.tell(one, path, message, wrong=True)
+        else:
+            kept.append(Entry(one.key, one.mark, moved(one.value, path), one.typed))
+    env = Entry("env", own.mark, rebuilt(own, kept))
+    conversion.node = _with(conversion.node, ("env",), env)
 
 
 def _replica_concurrency(conversion: _Conversion) -> None:

@@ -20,6 +20,7 @@ from serai.spec.types import LATER_KINDS, ApiSpec
 
 FILE_NAMES = ("serai.yaml", "cortex.yaml")
 MOST_APIS = 1000
+MOST_PROBLEMS = 1000
 MOST_PER_REPLICA = 30_000
 KIND_TYPE = next(field.type for field in spec_type().fields if field.name == "kind")
 
@@ -156,12 +157,21 @@ def _load(text: str, file: str, folder: FilePath | None) -> LoadedSpecs:
         problems += draft.problems(file, folder)
     problems += _problems_together(drafts, file)
     if problems:
-        raise SpecError(sorted(problems, key=lambda one: (one.line, one.column)))
+        raise SpecError(_in_order(problems, file))
     notes = (note for draft in drafts for note in draft.notes(file))
     return LoadedSpecs(
         apis=tuple(normalised(draft.spec) for draft in drafts if draft.spec is not None),
         notes=tuple(sorted(notes, key=lambda one: (one.line, one.column))),
     )
+
+
+def _in_order(problems: list[Problem], file: str) -> list[Problem]:
+    ordered = sorted(problems, key=lambda one: (one.line, one.column))
+    if len(ordered) <= MOST_PROBLEMS:
+        return ordered
+    last = ordered[MOST_PROBLEMS]
+    message = f"{len(ordered) - MOST_PROBLEMS} more problems from here on are not shown"
+    return [*ordered[:MOST_PROBLEMS], _at(file, Mark(last.line, last.column), message)]
 
 
 def _apis(documents: Sequence[Node], file: str, problems: list[Problem]) -> list[Mapping]:

@@ -6,6 +6,7 @@ a default, and remembered as failed, so that the rules can still be applied to a
 
 import math
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from msgspec import inspect
@@ -244,8 +245,16 @@ def _description(kind: inspect.Type) -> str:
 
 def _elsewhere(key: str) -> str:
     """Return the path of a key of this name anywhere in a spec, where there is just one."""
-    places = [path for path in all_keys(spec_type()) if path.rsplit(".", 1)[-1] == key]
+    places = _places_by_key().get(key, [])
     return places[0] if len(places) == 1 else ""
+
+
+@cache
+def _places_by_key() -> dict[str, list[str]]:
+    places: dict[str, list[str]] = {}
+    for path in all_keys(spec_type()):
+        places.setdefault(path.rsplit(".", 1)[-1], []).append(path)
+    return places
 
 
 def all_keys(kind: inspect.StructType, before: str = "") -> Iterator[str]:

@@ -130,6 +130,19 @@ def test_more_than_a_thousand_apis_are_refused() -> None:
     assert len(load_text(text.rpartition("- ")[0], "").apis) == 1000
 
 
+def test_more_than_a_thousand_problems_are_counted() -> None:
+    problems = problems_of(GOOD + "".join(f"k{index}: 1\n" for index in range(3000)))
+    assert len(problems) == 1001
+    assert problems[-1] == "s.yaml:1003:1: 2000 more problems from here on are not shown"
+
+
+def test_environments_of_both_forms_are_joined() -> None:
+    both = "name: a\npredictor: {path: p.py, env: {A: 1}}\nenv: {B: 2}\n"
+    assert load_text(both, "").apis[0].env == {"A": "1", "B": "2"}
+    (problem,) = problems_of(both.replace("B", "A"))
+    assert problem.startswith("s.yaml:2:34: a: predictor.env.A: is the same as `env.A`")
+
+
 def test_a_spec_too_large_for_the_store_is_refused() -> None:
     (problem,) = problems_of(GOOD.replace(".py", f".py, config: {{a: {'x' * 300_000}}}"))
     assert "the spec is too large; found 300" in problem
