@@ -20,7 +20,6 @@ from serai.report import (
     NodeReport,
     ReplicaUsage,
 )
-from serai_agent.report.node import NodeReading
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -39,6 +38,21 @@ class Identity(Value):
     started_at_s: float
     serai_version: str
     roles: tuple[str, ...]
+
+
+class NodeReading(Value):
+    """The machine at one moment; None is unknown, which is not zero.
+
+    `cpu_percent` is of all processors together since the reading before (0 to 100).
+    """
+
+    cpu_count: int
+    cpu_percent: float | None = None
+    load: tuple[float, float, float] | None = None
+    memory_total_bytes: int | None = None
+    memory_available_bytes: int | None = None
+    disk_total_bytes: int | None = None
+    disk_free_bytes: int | None = None
 
 
 class Parts(Value):

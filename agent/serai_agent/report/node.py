@@ -10,23 +10,9 @@ from pathlib import Path
 import psutil
 
 from serai.model import Value
+from serai_agent.report.beat import NodeReading
 
 DISK_DEADLINE_S = 0.5
-
-
-class NodeReading(Value):
-    """The machine at one moment; None is unknown, which is not zero.
-
-    `cpu_percent` is of all processors together since the reading before (0 to 100).
-    """
-
-    cpu_count: int
-    cpu_percent: float | None = None
-    load: tuple[float, float, float] | None = None
-    memory_total_bytes: int | None = None
-    memory_available_bytes: int | None = None
-    disk_total_bytes: int | None = None
-    disk_free_bytes: int | None = None
 
 
 class Disk(Value):

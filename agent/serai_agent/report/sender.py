@@ -17,8 +17,7 @@ from serai import http, wire
 from serai.clock import Clock
 from serai.errors import Refused, SeraiError, Unavailable
 from serai.report import GatewayReading, Gpus, NodeReport, ReplicaUsage
-from serai_agent.report.beat import Identity, Parts, assemble
-from serai_agent.report.node import NodeReading
+from serai_agent.report.beat import Identity, NodeReading, Parts, assemble
 
 _log = logging.getLogger(__name__)
 

@@ -1,0 +1,154 @@
+"""Reports over HTTP: taken, refused, late, and never more than one on its way."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import msgspec
+import pytest
+from aiohttp import web
+
+from serai.errors import Refused
+from serai.http import problem
+from serai.report import MAX_REPORT_BYTES, NodeReport
+from serai.report_accept import Last, accept, newest
+from serai_agent.report.beat import assemble
+from serai_agent.report.sender import HttpSink
+from tests.support.ports import free_port
+from tests.support.wait import auntil
+from tests.unit.report.parts import WHO, parts
+
+REPORT = assemble(WHO, 1, 2000.0, parts()).report
+
+
+def numbered(sequence: int) -> NodeReport:
+    return msgspec.structs.replace(REPORT, sequence=sequence)
+
+
+class Scheduler:
+    """The receiving side: takes reports as the real one does, or holds its answer back."""
+
+    def __init__(self) -> None:
+        self.last: dict[str, Last] = {}
+        self.taken: list[int] = []
+        self.tokens: set[str] = set()
+        self.asked = 0
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def post(self, request: web.Request) -> web.Response:
+        self.asked += 1
+        self.tokens.add(request.headers["Authorization"])
+        raw = await request.read()
+        await self.open.wait()
+        try:
+            report = accept(raw, self.last)
+        except Refused as error:
+            return problem(409, error.code, str(error))
+        self.last[report.node] = newest(report)
+        self.taken.append(report.sequence)
+        return web.Response(status=204)
+
+
+class Kept:
+    def __init__(self) -> None:
+        self.outcomes: list[str] = []
+
+    def ended(self, outcome: str) -> None:
+        self.outcomes.append(outcome)
+
+
+@pytest.fixture
+async def scheduler() -> AsyncIterator[tuple[Scheduler, str]]:
+    scheduler = Scheduler()
+    app = web.Application(client_max_size=MAX_REPORT_BYTES)
+    app.router.add_post("/v1/reports", scheduler.post)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield scheduler, f"http://127.0.0.1:{runner.addresses[0][1]}"
+    scheduler.open.set()
+    await runner.cleanup()
+
+
+@asynccontextmanager
+async def sending(url: str, deadline_s: float = 10.0) -> AsyncIterator[tuple[HttpSink, Kept]]:
+    kept = Kept()
+    async with aiohttp.ClientSession() as session:
+        sink = HttpSink(session, url, "secret", kept, deadline_s)
+        task = asyncio.create_task(sink.run())
+        try:
+            yield sink, kept
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+async def test_reports_arrive_with_the_token(scheduler: tuple[Scheduler, str]) -> None:
+    there, url = scheduler
+    async with sending(url) as (sink, kept):
+        for sequence in (1, 2, 3):
+            await sink.send(numbered(sequence))
+            await auntil(lambda: len(kept.outcomes) == sequence)  # noqa: B023
+    assert there.taken == [1, 2, 3]
+    assert there.tokens == {"Bearer secret"}
+    assert kept.outcomes == ["sent"] * 3
+
+
+async def test_while_one_is_on_its_way_newer_ones_replace_each_other(
+    scheduler: tuple[Scheduler, str],
+) -> None:
+    there, url = scheduler
+    there.open.clear()
+    async with sending(url) as (sink, kept):
+        await sink.send(numbered(1))
+        await auntil(lambda: there.asked == 1)
+        for sequence in (2, 3, 4):
+            await sink.send(numbered(sequence))
+        there.open.set()
+        await auntil(lambda: len(there.taken) == 2)
+    assert there.taken == [1, 4]
+    assert there.asked == 2
+    assert kept.outcomes.count("replaced") == 2
+
+
+async def test_a_refused_report_is_told_once_and_the_next_is_tried(
+    scheduler: tuple[Scheduler, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    there, url = scheduler
+    there.last["n1"] = (REPORT.started_at_s, 5)
+    with caplog.at_level(logging.INFO):
+        async with sending(url) as (sink, kept):
+            for count, sequence in enumerate((1, 1, 6), start=1):
+                await sink.send(numbered(sequence))
+                await auntil(lambda: len(kept.outcomes) == count)  # noqa: B023
+    assert kept.outcomes == ["refused", "refused", "sent"]
+    ours = [r for r in caplog.records if r.name == "serai_agent.report.sender"]
+    assert [r.message for r in ours] == ["report was not taken", "reports are taken again"]
+    assert "is old" in str(vars(ours[0])["why"])
+
+
+async def test_a_scheduler_that_does_not_answer_costs_one_report(
+    scheduler: tuple[Scheduler, str],
+) -> None:
+    there, url = scheduler
+    there.open.clear()
+    async with sending(url, deadline_s=0.1) as (sink, kept):
+        await sink.send(numbered(1))
+        await auntil(lambda: kept.outcomes == ["failed"])
+        there.open.set()
+        await sink.send(numbered(2))
+        await auntil(lambda: 2 in there.taken)
+    assert kept.outcomes == ["failed", "sent"]
+
+
+async def test_a_scheduler_that_is_away_is_no_error_of_the_loop() -> None:
+    async with sending(f"http://127.0.0.1:{free_port()}") as (sink, kept):
+        await sink.send(numbered(1))
+        await auntil(lambda: kept.outcomes == ["failed"])
+        await sink.send(numbered(2))
+        await auntil(lambda: kept.outcomes == ["failed", "failed"])
