@@ -55,10 +55,14 @@ class NodeReader:
         return None if first else percent
 
     async def _read_disk(self) -> Disk | None:
-        if self._disk is None or self._disk.done():
+        """Return the disk, or None while it is waited for; a late answer serves the next call."""
+        if self._disk is None:
             self._disk = asyncio.create_task(asyncio.to_thread(_disk_of, self._disk_path))
         done, _ = await asyncio.wait({self._disk}, timeout=self._disk_deadline_s)
-        return self._disk.result() if done else None
+        if not done:
+            return None
+        disk, self._disk = self._disk.result(), None
+        return disk
 
 
 def _memory() -> tuple[int | None, int | None]:
