@@ -39,7 +39,7 @@ LIMITS: dict[str, Limit] = {
     "load_errors": exactly(0),
 }
 """`batch_added_lone_ms`: "nothing" is held as less than the half millisecond that one can measure.
-`batch_added_in_company_ms`: the whole answer, so `max_wait` and the time of a request and a timer."""
+`batch_added_in_company_ms`: the whole answer, so `max_wait`, a request's time and a timer's."""
 
 
 class Rates:

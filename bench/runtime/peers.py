@@ -55,7 +55,6 @@ PEERS = (
         ("{bin}/bentoml", "serve", "bentoml_app:Hello", "--host", "127.0.0.1", "--port", "{port}"),
         "/predict",
         environment={
-            "BENTOML_CONFIG": str(FILES / "bentoml.yaml"),
             "BENTOML_DO_NOT_TRACK": "True",
         },
     ),

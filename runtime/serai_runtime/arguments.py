@@ -8,6 +8,7 @@ from pathlib import Path
 
 from serai_runtime.options import DEFAULT_PORT, Options
 
+LAST_PORT = 65535
 PATHS = frozenset({"predictor", "config", "project_dir", "status_file"})
 
 
@@ -29,6 +30,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str] | None = None
         options = replace(options, ports=tuple(range(first, first + processes)))
     elif processes and processes != len(options.ports):
         parser.error(f"--processes {processes} needs as many ports, or one; got {options.ports}")
+    if max(options.ports) > LAST_PORT:
+        parser.error(f"there is no port {max(options.ports)}: the last one is {LAST_PORT}")
     if not Path(options.predictor).is_file():
         parser.error(f"there is no file {options.predictor}")
     return options

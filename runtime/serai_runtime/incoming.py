@@ -12,6 +12,7 @@ from serai_runtime.errors import BodyError, BodyTooLarge
 from serai_runtime.payload import Upload, gathered, read
 
 CONTENT_TYPE = istr("Content-Type")
+EXPECT = istr("Expect")
 CONTENT_LENGTH = istr("Content-Length")
 BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 FIELDS_MAX = 1000
@@ -24,6 +25,8 @@ async def payload_of(request: web.BaseRequest, limit_bytes: int) -> Any:
     told_bytes = request.headers.get(CONTENT_LENGTH)
     if told_bytes is not None and int(told_bytes) > limit_bytes:
         raise BodyTooLarge(_too_large(limit_bytes))
+    if not content.is_eof():
+        _ask_for_body(request)
     if content_type[:10].lower() == "multipart/":
         return await _multipart(request, limit_bytes)
     try:
@@ -38,6 +41,13 @@ async def payload_of(request: web.BaseRequest, limit_bytes: int) -> Any:
     if not body and request.method in BODILESS:
         return None
     return read(body, content_type)
+
+
+def _ask_for_body(request: web.BaseRequest) -> None:
+    """Tell a client that asked first to send (curl does so for more than 1 MiB, and waits)."""
+    asked = request.headers.get(EXPECT, "").lower() == "100-continue"
+    if asked and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
 def _too_large(limit_bytes: int) -> str:

@@ -28,6 +28,8 @@ from serai_runtime.watch import (
 
 TURN_S = 0.25
 DUMP_WAIT_S = 0.3
+ENDING_S = 20.0
+"""How long a worker may take to end besides its delays: `close` has half of it."""
 STACK_CHARS = 6000
 
 
@@ -41,6 +43,7 @@ class Supervisor:
         self._children = [Child(index, port) for index, port in enumerate(options.ports)]
         self._selector = selectors.DefaultSelector()
         self._stopping = False
+        self._stop_by_s = 0.0
         self._failure: dict[str, str] | None = None
         self._written = ""
         self._oom_kills = _oom_kills()
@@ -66,7 +69,13 @@ class Supervisor:
             for child in self._children:
                 child.kill()
             os._exit(130)
+        self._stop()
+
+    def _stop(self) -> None:
         self._stopping = True
+        options = self._options
+        wait_s = options.deregistration_delay_s + options.drain_limit_s + ENDING_S
+        self._stop_by_s = clock.now_s() + wait_s
         for child in self._children:
             child.send(signal.SIGTERM)
 
@@ -108,8 +117,12 @@ class Supervisor:
                 self._failure = json.loads(rest)
 
     def _check_beat(self, child: Child, now_s: float) -> None:
-        seen = Seen(serving=child.phase == "ready", beat_at_s=child.beat_at_s)
-        if self._stopping or not blocked(seen, now_s):
+        if self._stopping and now_s > self._stop_by_s:
+            self._log("worker does not end", level="error", process=child.index)
+            child.kill()
+            return
+        serving = child.phase in ("ready", "draining")
+        if not blocked(Seen(serving, child.beat_at_s), now_s):
             return
         child.send(signal.SIGUSR1)  # faulthandler writes the stacks
         clock.block(DUMP_WAIT_S)
@@ -181,10 +194,9 @@ class Supervisor:
 
     def _give_up(self) -> None:
         """End the other workers too: a replica whose predictor is unusable is of no use."""
-        self._stopping = True
+        self._stop()
         for child in self._children:
             child.restart_at_s = None
-            child.send(signal.SIGTERM)
 
     # Telling -------------------------------------------------------------------------------------
 

@@ -241,7 +241,8 @@ def main() -> None:
     options, process = from_json(sys.argv[1]), int(sys.argv[2])
     beat_fd, life_fd, dump_fd = (int(text) for text in sys.argv[3:6])
     _die_with_supervisor(life_fd)
-    os.set_blocking(beat_fd, False)
+    for fd in (beat_fd, dump_fd):
+        os.set_blocking(fd, False)
     faulthandler.enable(file=dump_fd)
     faulthandler.register(signal.SIGUSR1, file=dump_fd, all_threads=True)
     os.chdir(options.folder)

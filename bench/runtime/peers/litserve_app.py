@@ -4,13 +4,14 @@ import sys
 from typing import Any
 
 import litserve
+from fastapi import Request
 
 
 class Hello(litserve.LitAPI):
     def setup(self, device: str) -> None:
         pass
 
-    def decode_request(self, request: Any) -> Any:
+    def decode_request(self, request: Request) -> Any:
         return request
 
     def predict(self, payload: Any) -> Any:

@@ -181,6 +181,17 @@ async def test_a_blocked_event_loop_is_found_told_and_started_again(tmp_path: Pa
         assert "event loop was blocked" in told["last_exit"]["why"]
 
 
+async def test_a_loop_that_blocks_while_it_drains_does_not_keep_it_from_ending(
+    tmp_path: Path,
+) -> None:
+    with served("waiting_async", tmp_path) as runtime:
+        blocking = asyncio.create_task(ask(runtime.url, {"name": "block"}))
+        held = asyncio.create_task(ask(runtime.url, {"name": "a"}))
+        runtime.process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(runtime.process.wait, 10) == 0
+        await asyncio.gather(blocking, held, return_exceptions=True)
+
+
 async def test_each_process_has_its_port_and_the_rest_serve_on(tmp_path: Path) -> None:
     with served("crashing", tmp_path, processes=2) as runtime:
         urls = [f"http://127.0.0.1:{port}" for port in runtime.ports]

@@ -58,7 +58,7 @@ async def test_a_call_that_timed_out_keeps_its_slot_until_it_ends(tmp_path: Path
             async def served_again() -> bool:
                 return (await ask(client, named("b")))[0] == 200
 
-            await auntil(served_again)  # type: ignore[arg-type]  # T is not found by mypy
+            await auntil(served_again)
 
 
 async def test_a_queued_request_whose_client_hangs_up_never_runs(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ async def until_told(client: aiohttp.ClientSession, do: str, what: str) -> None:
     async def told() -> bool:
         return what in json.loads((await ask(client, do))[1])
 
-    await auntil(told)  # type: ignore[arg-type]  # T is not found by mypy
+    await auntil(told)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +91,15 @@ async def test_a_body_in_chunks(client: aiohttp.ClientSession) -> None:
     headers = {"Content-Type": "application/json"}
     async with client.post("/", data=parts(), headers=headers) as response:
         assert (await response.json())["payload"] == {"a": 1}
+
+
+async def test_who_asks_before_sending_a_body_is_told_to_go_on(runtime: Served) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", runtime.ports[0])
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(b"{}")
+    assert b" 200 " in await reader.readline()
+    writer.close()
 
 
 async def test_answers_by_type(client: aiohttp.ClientSession) -> None:

@@ -65,6 +65,7 @@ def test_options_reach_the_workers_as_they_are(file: str) -> None:
         (["--threads", "0"], "expected a number of at least 1, got '0'"),
         (["--queue", "-1"], "expected"),
         (["--port", "1,2", "--processes", "3"], "--processes 3 needs as many ports"),
+        (["--port", "65535", "--processes", "2"], "there is no port 65536"),
         (["--total-timeout-s", "0"], "expected seconds above 0"),
     ],
 )
