@@ -1,6 +1,7 @@
 """One suite for every engine: what the port promises, whatever runs the replicas."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -141,17 +142,18 @@ async def test_logs_of_all_replicas_come_in_the_order_of_time(engine: LocalEngin
     for name in ("api-1", "api-2"):
         await engine.start(name, version(), epoch=1)
     replicas = [await ready(engine, name) for name in ("api-1", "api-2")]
-    for turn in range(4):
-        await ask(replicas[turn % 2], f"/{'say' if turn % 2 else 'shout'}?turn-{turn}")
+
+    async def there(count: int) -> bool:
+        return len(await lines()) == count
 
     async def lines() -> list[tuple[str, str, str]]:
         found = await all_lines(engine, LogQuery(api="api", grep="turn"))
         return [(line.replica, line.stream, line.text) for line in found]
 
-    async def complete() -> bool:
-        return len(await lines()) == 4
+    for turn in range(4):
+        await ask(replicas[turn % 2], f"/{'say' if turn % 2 else 'shout'}?turn-{turn}")
+        await eventually(partial(there, turn + 1))
 
-    await eventually(complete)
     assert await lines() == [
         ("api-1", "err", "turn-0"),
         ("api-2", "out", "turn-1"),

@@ -91,6 +91,7 @@ class LocalEngine:
             for path in sorted((self._folder / "replicas").iterdir()):
                 await self._take_up(ReplicaFolder(path))
         except OSError as error:
+            self._release()
             raise disk_error(error, self._folder) from error
         for api in {replica.api for replica, _ in self._ended.values()}:
             await self._prune_ended(api)
@@ -100,8 +101,7 @@ class LocalEngine:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(self._lock_fd, 32, 0).decode("ascii", "replace").strip()
-            os.close(self._lock_fd)
-            self._lock_fd = -1
+            self._release()
             raise Refused(
                 f"{self._folder} is in use by another engine (process {holder or 'unknown'})",
                 "folder_in_use",
@@ -182,6 +182,10 @@ class LocalEngine:
                 async with asyncio.timeout(grace_s + STOP_SLACK_S):
                     while self._replicas:
                         await self._clock.sleep(0.05)
+        await self._cache.close()
+        self._release()
+
+    def _release(self) -> None:
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1

@@ -1,16 +1,15 @@
 """Keeps one replica: a small process of its own, so that replicas outlive the engine.
 
-Run as `python -I -S -E keeper.py FOLDER`. It starts what FOLDER/launch.json names, writes its
-output to FOLDER/logs and its state to FOLDER/state.json, ends it on SIGTERM (SIGKILL after the
-grace in FOLDER/stop.json), and leaves no process behind. While it lives it holds a lock on
-FOLDER/keeper.lock: that, not a process id, tells whether it lives. It imports nothing but a few
-modules of the standard library, so that a hundred of them cost little.
+Run as `python -I -S -E keeper.py FOLDER LOCK_FD`. It starts what FOLDER/launch.json names, writes
+its output to FOLDER/logs and its state to FOLDER/state.json, ends it on SIGTERM (SIGKILL after the
+grace in FOLDER/stop.json), and leaves no process behind. While it lives it holds the lock that the
+engine gave it: that, not a process id, tells whether it lives, and at no moment of its start is
+the lock free. It imports only a few modules, so that a hundred of them cost little.
 """
 
 import contextlib
 import ctypes
 import errno
-import fcntl
 import json
 import math
 import os
@@ -216,6 +215,8 @@ class Keeper:
         self._poll.register(self._wake_fd, select.POLLIN)
         self._spawn()
         self._tell(child_pid=self._child, started_at_s=wall_s())
+        # The engine writes an order to stop first and looks for our process id second.
+        self._stop_heard = os.path.exists(f"{self._folder}/stop.json")
 
     def run(self) -> None:
         """Return when the child has ended, nothing of it is left and all is written down."""
@@ -362,14 +363,12 @@ class Keeper:
 
 
 def keep(folder: str, told_fd: int) -> None:
-    """Be the keeper: hold the lock, run the child, and say over `told_fd` how the start went."""
+    """Be the keeper: run the child, and say over `told_fd` how the start went."""
     os.setsid()
     null = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
-    lock_fd = os.open(f"{folder}/keeper.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         keeper = Keeper(folder)
@@ -384,6 +383,7 @@ def keep(folder: str, told_fd: int) -> None:
 def main() -> int:
     """Detach the keeper; 0 once its child runs, 1 with the reason on stderr."""
     folder = sys.argv[1]
+    os.set_inheritable(int(sys.argv[2]), False)  # the lock is the keeper's, not its child's
     told_read, told_write = os.pipe()
     if os.fork() == 0:
         os.close(told_read)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 import sys
@@ -22,9 +23,28 @@ async def launch(folder: ReplicaFolder, order: Launch) -> None:
 
     Raises ConfigError when the program cannot be run, Unavailable when the machine cannot.
     """
+    lock_fd = take_lock(folder)
+    try:
+        await _launch(folder, order, lock_fd)
+    finally:
+        os.close(lock_fd)
+
+
+def take_lock(folder: ReplicaFolder) -> int:
+    """Return the lock of a replica that has no keeper, as an open file for its keeper to be."""
+    fd = os.open(folder.path / "keeper.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        raise Unavailable("an earlier keeper of the replica still lives") from error
+    return fd
+
+
+async def _launch(folder: ReplicaFolder, order: Launch, lock_fd: int) -> None:
     folder.drop("state.json", "stop.json", "status.json", "ready.json")
     folder.write("launch.json", wire.encode(order))
-    command = (sys.executable, "-I", "-S", "-E", str(KEEPER), str(folder.path))
+    command = (sys.executable, "-I", "-S", "-E", str(KEEPER), str(folder.path), str(lock_fd))
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -32,6 +52,7 @@ async def launch(folder: ReplicaFolder, order: Launch) -> None:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             env={},
+            pass_fds=(lock_fd,),
         )
     except OSError as error:
         raise disk_error(error, folder.path) from error

@@ -31,3 +31,7 @@ class Cache(Protocol):
     async def prune(self, in_use: Sequence[Version]) -> None:
         """Remove what has not been used for long, but nothing that these versions need."""
         ...
+
+    async def close(self) -> None:
+        """End what is being built or fetched."""
+        ...

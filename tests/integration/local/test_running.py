@@ -17,7 +17,7 @@ from serai.errors import Refused, Unavailable
 from serai.model import ReplicaState
 from serai.wire import encode
 from serai_agent.local.folder import KeeperState, Launch, ReplicaFolder
-from serai_agent.local.keepers import KEEPER
+from serai_agent.local.keepers import KEEPER, take_lock
 from serai_agent.local.settings import LocalSettings
 from tests.integration.local.world import (
     FolderCache,
@@ -184,9 +184,12 @@ def run_keeper(folder: Path, command: tuple[str, ...], oom_file: str = "") -> Re
         oom_file=oom_file,
     )
     (folder / "launch.json").write_bytes(encode(launch))
-    keeper = [sys.executable, "-I", "-S", "-E", str(KEEPER), str(folder)]
-    subprocess.run(keeper, check=True, capture_output=True, timeout=20)
-    return ReplicaFolder(folder)
+    kept = ReplicaFolder(folder)
+    lock_fd = take_lock(kept)
+    keeper = [sys.executable, "-I", "-S", "-E", str(KEEPER), str(folder), str(lock_fd)]
+    subprocess.run(keeper, check=True, capture_output=True, timeout=20, pass_fds=(lock_fd,))
+    os.close(lock_fd)
+    return kept
 
 
 def ended(folder: ReplicaFolder) -> KeeperState:

@@ -36,9 +36,13 @@ from tests.integration.local.world import (
 )
 from tests.support.wait import until
 
+STEPS = ("order.json", "launch.json", "keeper.lock", "state.json", "ready.json")
+
 
 @contextmanager
-def engine_process(folder: Path, bundle: Path, *names: str) -> Iterator[subprocess.Popen[str]]:
+def engine_process(
+    folder: Path, bundle: Path, *names: str, wait: bool = True
+) -> Iterator[subprocess.Popen[str]]:
     """Run an engine in a process of its own until its replicas are ready; kill it at the end."""
     command = [sys.executable, "-m", "tests.integration.local.engine_process"]
     root = Path(__file__).parents[3]
@@ -47,7 +51,7 @@ def engine_process(folder: Path, bundle: Path, *names: str) -> Iterator[subproce
     ) as process:
         try:
             assert process.stdout is not None
-            for name in names:
+            for name in names if wait else ():
                 assert process.stdout.readline().startswith(name)
             yield process
         finally:
@@ -126,6 +130,29 @@ async def _says(engine: LocalEngine, reason: str) -> bool:
 
 async def _more(stream: Stream, count: int) -> bool:
     return stream.answered > count
+
+
+def marked(folder: ReplicaFolder) -> list[int]:
+    """Return the program's processes: those with the replica's own TMPDIR."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("TMPDIR") == str(folder.temporary):
+                found.append(process.pid)
+    return found
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_an_engine_killed_at_any_step_doubles_nothing(tmp_path: Path, step: str) -> None:
+    """The window that counts is between the decision to start a program and its being known."""
+    folder, bundle = tmp_path / "engine", program_folder(tmp_path)
+    with engine_process(folder, bundle, "api-1", wait=False) as process:
+        until(lambda: (folder / "replicas" / "api-1" / step).exists())
+        process.kill()
+    async with engine_on(folder, FolderCache(bundle)) as engine:
+        replica = await ready(engine, "api-1")
+        assert marked(folder_of(folder, "api-1")) == [(await told(replica))["pid"]]
+    assert marked(folder_of(folder, "api-1")) == []
 
 
 async def test_a_killed_keeper_ends_its_replica_and_frees_its_port(tmp_path: Path) -> None:

@@ -89,6 +89,9 @@ class FolderCache:
     async def prune(self, in_use: Sequence[Version]) -> None:
         return
 
+    async def close(self) -> None:
+        return
+
 
 def program_folder(tmp_path: Path) -> Path:
     """Return a bundle that holds the program."""
