@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from types import TracebackType
 from typing import NoReturn, Protocol, Self
@@ -186,13 +187,14 @@ class Supervisor:
     ) -> None:
         """Start a loop that runs `step` every `period_s` seconds, its lateness watched."""
 
-        def on_late(late_s: float, missed: int) -> None:
-            self._watcher.late(name, late_s, missed)
-
         async def run() -> None:
-            await every(self._clock, period_s, step, on_late, deadline_s)
+            await every(self._clock, period_s, step, self.lateness(name), deadline_s)
 
         self.start(name, run)
+
+    def lateness(self, name: str) -> Callable[[float, int], None]:
+        """Return what a loop that calls `every` itself gives as `on_late`."""
+        return partial(self._watcher.late, name)
 
     async def stop(self, name: str) -> None:
         """Cancel one loop and wait until it has ended; an unknown name is no error."""
