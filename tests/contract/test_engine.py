@@ -80,6 +80,15 @@ async def test_a_program_that_does_not_listen_to_sigterm_is_killed(engine: Local
     assert "0.3 s" in replica.reason
 
 
+async def test_a_second_stop_may_be_less_patient(engine: LocalEngine) -> None:
+    await engine.start("api-1", version(STUBBORN="1"), epoch=1)
+    await ready(engine, "api-1")
+    await engine.stop("api-1", 600.0, epoch=1)
+    assert (await replica_of(engine, "api-1")).state is ReplicaState.DRAINING
+    await engine.stop("api-1", 0.1, epoch=1)
+    assert (await in_state(engine, "api-1", ReplicaState.STOPPED)).exit == Exit(signal="SIGKILL")
+
+
 async def test_stopping_what_is_not_there_is_no_error(engine: LocalEngine) -> None:
     await engine.stop("nobody", 1.0, epoch=1)
     assert list(await engine.observe()) == []

@@ -15,11 +15,19 @@ from serai.bundle import MAX_MANIFEST_BYTES, BundleFile, Manifest, check_manifes
 from serai.clock import Clock
 from serai.errors import ConfigError, Refused, SeraiError, Unavailable
 from serai.model import digest_of
-from serai_agent.cache.disk import disk_problem, in_place, remove, size_bytes
+from serai_agent.cache.disk import (
+    UNFINISHED,
+    disk_problem,
+    in_place,
+    remove,
+    remove_unfinished,
+    size_bytes,
+)
 from serai_agent.cache.fetch import Fetch, fetch_whole
 from serai_agent.cache.prune import Bounds, Kept, to_remove
 from serai_agent.cache.settings import CacheSettings
 
+UNFINISHED_KEPT_S = 86_400.0
 MANIFEST_SUFFIX = ".manifest"
 UNTOUCHED_NS = 315_532_800 * 10**9
 """The time of every file of a bundle (1980, the earliest that zip knows): a write changes it."""
@@ -92,7 +100,7 @@ class BundleCache:
         name = _kept_name(file)
         async with self._fetching.setdefault(name, asyncio.Lock()):
             if not self._has(file):
-                fd, part = tempfile.mkstemp(prefix=".new-", dir=self._files)
+                fd, part = tempfile.mkstemp(prefix=UNFINISHED, dir=self._files)
                 try:
                     await self._copy(file, fd)
                     os.chmod(part, 0o555 if file.executable else 0o444)
@@ -196,7 +204,9 @@ def _prune(trees: Path, files: Path, in_use: Collection[str], bounds: Bounds, no
     for key in to_remove(kept, in_use, bounds, now_s):
         _manifest(trees / key).unlink(missing_ok=True)
         remove(trees / key)
-    for path in files.glob("*"):
+    for folder in (trees, files):
+        remove_unfinished(folder, UNFINISHED_KEPT_S, now_s)
+    for path in files.glob("[!.]*"):
         with contextlib.suppress(OSError):
             found = path.lstat()
             if found.st_nlink == 1 and now_s - found.st_ctime > bounds.min_age_s:

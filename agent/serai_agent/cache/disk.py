@@ -1,8 +1,7 @@
-"""Folders of a cache: locked across processes, put in place whole, measured, removed."""
+"""Folders of a cache: put in place whole, measured, removed."""
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import tempfile
@@ -12,26 +11,27 @@ from pathlib import Path
 
 from serai.errors import Unavailable
 
+UNFINISHED = ".new-"
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a file lock against other processes of this node; for a thread, since it waits."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
+
+def fresh_folder(target: Path) -> Path:
+    """Make a folder beside `target`, to be put in its place later."""
+    return Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=target.parent))
+
+
+def put_in_place(fresh: Path, target: Path) -> None:
+    """Let a folder that is complete take the place of `target`."""
+    remove(target)
+    fresh.rename(target)
 
 
 @contextmanager
 def in_place(target: Path) -> Iterator[Path]:
     """Give a fresh folder that becomes `target` at the end, whole or not at all."""
-    fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=target.parent))
+    fresh = fresh_folder(target)
     try:
         yield fresh
-        remove(target)
-        fresh.rename(target)
+        put_in_place(fresh, target)
     except BaseException:
         remove(fresh)
         raise
@@ -46,6 +46,17 @@ def remove(folder: Path) -> None:
                 with contextlib.suppress(OSError):
                     os.chmod(path, 0o700)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_unfinished(folder: Path, older_s: float, now_s: float) -> None:
+    """Remove what a crash left half made; younger things may be in the making."""
+    for path in folder.glob(f"{UNFINISHED}*"):
+        with contextlib.suppress(OSError):
+            if now_s - path.lstat().st_mtime > older_s:
+                if path.is_dir():
+                    remove(path)
+                else:
+                    path.unlink()
 
 
 def size_bytes(folder: Path) -> int:

@@ -18,7 +18,14 @@ from serai.clock import Clock
 from serai.errors import ConfigError
 from serai.model import Value, digest_of
 from serai_agent.cache import uv_tool
-from serai_agent.cache.disk import disk_problem, in_place, remove, size_bytes
+from serai_agent.cache.disk import (
+    disk_problem,
+    fresh_folder,
+    put_in_place,
+    remove,
+    remove_unfinished,
+    size_bytes,
+)
 from serai_agent.cache.prune import Bounds, Kept, to_remove
 from serai_agent.cache.runtime import runtime_digest
 from serai_agent.cache.runtimes import kept_runtime
@@ -26,6 +33,8 @@ from serai_agent.cache.settings import CacheSettings
 
 MARKER = "serai-environment.json"
 LOCK_PERIOD_S = 0.2
+UNFINISHED_KEPT_S = 86_400.0
+"""Longer than any build may last."""
 
 
 class Recipe(Value):
@@ -113,11 +122,16 @@ class EnvironmentCache:
         runtime = await asyncio.to_thread(kept_runtime, self._runtimes, recipe.runtime)
         limit_s = self._settings.build_limit_s
         self.builds += 1
-        with in_place(home) as fresh:
+        fresh = fresh_folder(home)
+        try:
             await uv_tool.make_environment(fresh, recipe.python, limit_s)
             (fresh / "lock.txt").write_bytes(lock)
             await uv_tool.install(fresh, fresh / "lock.txt", limit_s)
             await asyncio.to_thread(_finish, fresh, runtime, recipe)
+            await asyncio.to_thread(put_in_place, fresh, home)
+        except BaseException:
+            await asyncio.to_thread(remove, fresh)
+            raise
 
     @asynccontextmanager
     async def _alone(self, key: str) -> AsyncIterator[None]:
@@ -177,6 +191,7 @@ def _finish(home: Path, runtime: Path, recipe: Recipe) -> None:
 
 
 def _prune(folder: Path, in_use: Collection[str], bounds: Bounds, now_s: float) -> None:
+    remove_unfinished(folder, UNFINISHED_KEPT_S, now_s)
     kept = []
     for home in folder.glob("[!.]*"):
         with contextlib.suppress(OSError):

@@ -31,8 +31,14 @@ async def launch(folder: ReplicaFolder, order: Launch) -> None:
 
 
 def take_lock(folder: ReplicaFolder) -> int:
-    """Return the lock of a replica that has no keeper, as an open file for its keeper to be."""
-    fd = os.open(folder.path / "keeper.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    """Return the lock of a replica that has no keeper, as an open file for its keeper to be.
+
+    Raises Unavailable when the disk refuses, or when the replica has a keeper after all.
+    """
+    try:
+        fd = os.open(folder.path / "keeper.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise disk_error(error, folder.path) from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -61,6 +67,7 @@ async def _launch(folder: ReplicaFolder, order: Launch, lock_fd: int) -> None:
             _, said = await process.communicate()
     except TimeoutError:
         process.kill()
+        ask_to_end(folder, 0.0)
         raise Unavailable(f"the replica's keeper did not start within {START_LIMIT_S} s") from None
     if process.returncode == 0:
         return

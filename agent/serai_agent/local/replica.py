@@ -168,6 +168,8 @@ class LocalReplica:
         """Return when it has ended and its record is written."""
         if self._final is not None:
             return
+        if self._step is not None:
+            self.adopt()  # after a fault, or on the way back from one, it may run already
         try:
             if self._step is not None and not await self._bring_up():
                 await self._finish(End(ReplicaState.STOPPED, "stopped before it was started", None))

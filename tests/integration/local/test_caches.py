@@ -9,17 +9,20 @@ import zipfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from serai.bundle import BundleFile, Manifest
 from serai.clock import SystemClock
 from serai.errors import ConfigError, Refused, SeraiError, Unavailable
 from serai.model import digest_of
+from serai.spec.types import Predictor
 from serai.wire import encode
 from serai_agent.cache.bundles import BundleCache, is_whole
 from serai_agent.cache.environments import EnvironmentCache, Recipe, problem_of, recipe_of
+from serai_agent.cache.node import NodeCache
 from serai_agent.cache.settings import CacheSettings
-from tests.integration.local.world import needs_root, small_disk
+from tests.integration.local.world import needs_root, small_disk, version
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 NOTHING_KEPT = CacheSettings(environments_bytes=0, bundles_bytes=0, kept_s=0.0)
@@ -146,6 +149,16 @@ async def test_a_runtime_that_is_not_here_is_told(tmp_path: Path, lock: bytes) -
     cache = EnvironmentCache(SystemClock(), tmp_path)
     with pytest.raises(ConfigError, match="deploy the API again"):
         await cache.ensure(recipe_of(digest_of(lock), PYTHON, "e" * 64), giving(lock))
+
+
+async def test_what_a_crash_left_half_made_goes_after_a_day(tmp_path: Path) -> None:
+    cache = EnvironmentCache(SystemClock(), tmp_path, NOTHING_KEPT)
+    young, old = (tmp_path / "environments" / name for name in (".new-young", ".new-old"))
+    for folder in (young, old):
+        (folder / "lib").mkdir(parents=True)
+    os.utime(old, (0, 0))
+    await cache.prune([])
+    assert young.exists() and not old.exists()
 
 
 async def test_environments_in_use_are_not_pruned(
@@ -312,3 +325,34 @@ async def test_a_full_disk_is_told_and_nothing_is_half_there(tmp_path: Path) -> 
             await BundleCache(SystemClock(), small, store).ensure(digest)
         assert isinstance(caught.value, Unavailable)
         assert list((small / "files").iterdir()) == list((small / "bundles").iterdir()) == []
+
+
+# Both --------------------------------------------------------------------------------------------
+
+
+async def test_a_version_gets_its_parts_by_their_digests(tmp_path: Path, lock: bytes) -> None:
+    store, bundle = stored(FILES)
+    store.add(digest_of(lock), lock)
+    cache = NodeCache(SystemClock(), tmp_path / "cache", store, NOTHING_KEPT)
+    said: list[str] = []
+    program = msgspec.structs.replace(version().content, bundle=bundle)
+    predictor = msgspec.structs.replace(
+        program, predictor=Predictor(path="predictor.py"), pod=None, python=PYTHON
+    )
+    pod = msgspec.structs.replace(version(), content=program)
+    wanted = msgspec.structs.replace(
+        version(), content=msgspec.structs.replace(predictor, lock=digest_of(lock))
+    )
+    place = await cache.place(pod, said.append)
+    assert place.environment is None and place.bundle is not None
+    assert said == ["fetching the bundle"]
+    place = await cache.place(wanted, said.append)
+    assert said[1:] == ["fetching the bundle", "building the environment"]
+    assert place.environment is not None and (place.environment / "bin" / "python").exists()
+    await cache.prune([wanted])
+    assert place.environment.exists()
+    await cache.prune([pod])
+    assert not place.environment.exists() and place.bundle is not None and place.bundle.exists()
+    with pytest.raises(ConfigError, match="no lock"):
+        await cache.place(msgspec.structs.replace(version(), content=predictor), said.append)
+    await cache.close()
