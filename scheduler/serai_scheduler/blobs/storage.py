@@ -237,7 +237,9 @@ class FolderBlobs(ObjectBlobs):
         return self._folder / key_of(digest)
 
     async def has(self, digests: Sequence[str]) -> frozenset[str]:
-        paths = {digest: str(self.path_of(digest)) for digest in digests}
+        for digest in digests:
+            check_digest(digest)
+        paths = {digest: f"{self._folder}/{key_of(digest)}" for digest in digests}
         now_s = self._clock.wall()
         with self._translated():
             return await asyncio.to_thread(_touched, paths, now_s)
