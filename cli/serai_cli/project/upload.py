@@ -19,6 +19,8 @@ from serai_cli.project.bundle import Source
 from serai_cli.project.packing import Batch, Piece, pack
 from serai_cli.project.reading import parts_of
 
+__all__ = ["Progress", "Target", "upload"]
+
 PARALLEL = 4
 ATTEMPTS = 8
 """So many rounds in a row may bring nothing over before an upload is given up."""
