@@ -1,0 +1,161 @@
+"""From a folder to a deploy request: spec, bundles, locks, and the upload of what is missing."""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import aiohttp
+
+from serai.clock import SystemClock
+from serai.errors import ConfigError
+from serai.operator import MAX_APIS_PER_DEPLOY, DeployItem, DeployRequest, Info
+from serai.spec import LoadedSpecs, find_file, load_file
+from serai.spec.types import ApiSpec
+from serai_cli.client import Client
+from serai_cli.project.blob_client import Target
+from serai_cli.project.bundle import Bundle, Source, build, default_cache_folder, in_memory
+from serai_cli.project.collect import collect
+from serai_cli.project.lock import LockRequest, resolve
+from serai_cli.project.upload import Progress, upload
+
+REQUIREMENTS = "requirements.txt"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request, the content that it needs, and what its writer should know."""
+
+    request: DeployRequest
+    sources: tuple[Source, ...]
+    notes: tuple[str, ...]
+
+
+def prepare(path: Path, client: Client, force: bool) -> Prepared:
+    """Read the spec, make bundles and locks; errors are told before anything is sent."""
+    file = find_file(path)
+    loaded = load_file(file)
+    if len(loaded.apis) > MAX_APIS_PER_DEPLOY:
+        raise ConfigError(
+            f"{file} holds {len(loaded.apis)} APIs; one deploy takes {MAX_APIS_PER_DEPLOY}: "
+            "split the file"
+        )
+    info = client.get("/v1/info", Info)
+    items, sources, notes = [], {}, [str(note) for note in loaded.notes]
+    bundles = _Bundles(file)
+    locks = _Locks(file.parent, info)
+    for spec in loaded.apis:
+        bundle = bundles.of(spec)
+        lock = locks.of(spec)
+        for source in (*(bundle.sources if bundle else ()), *((lock,) if lock else ())):
+            sources[source.digest] = source
+        items.append(
+            DeployItem(
+                spec=spec,
+                bundle=bundle.digest if bundle else "",
+                lock=lock.digest if lock else "",
+            )
+        )
+    request = DeployRequest(apis=tuple(items), force=force)
+    return Prepared(request, tuple(sources.values()), (*notes, *bundles.notes, *locks.notes))
+
+
+class _Bundles:
+    """One bundle for all APIs of a file that need the folder."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._made: Bundle | None = None
+        self.notes: tuple[str, ...] = ()
+
+    def of(self, spec: ApiSpec) -> Bundle | None:
+        if spec.predictor is None and not (spec.pod and spec.pod.command):
+            return None
+        if self._made is None:
+            required = [spec.predictor.path] if spec.predictor else []
+            # Before the files are looked at: one that changes meanwhile is hashed anew next time.
+            now_ns = time.time_ns()
+            collected = collect(self._file.parent, required, leave_out=[self._file.name])
+            self._made = build(collected, default_cache_folder(), now_ns)
+            self.notes = collected.notes
+        return self._made
+
+
+class _Locks:
+    """Locks of a file's predictors, resolved for the scheduler's Python and platform."""
+
+    def __init__(self, folder: Path, info: Info) -> None:
+        self._folder, self._info = folder, info
+        self.notes: tuple[str, ...] = ()
+
+    def of(self, spec: ApiSpec) -> Source | None:
+        if spec.predictor is None:
+            return None
+        named = self._folder / (spec.predictor.requirements or REQUIREMENTS)
+        request = LockRequest(
+            requirements=named if named.exists() else None,
+            runtime_requirements=self._info.runtime_requirements,
+            python=spec.predictor.python or self._info.python,
+            platform=self._info.platform,
+        )
+        now_s = SystemClock().wall()
+        lock = asyncio.run(resolve(request, default_cache_folder(), now_s))
+        self.notes = (*self.notes, *lock.notes)
+        return in_memory(lock.text.encode(), "the lock") if lock.text else None
+
+
+def send(prepared: Prepared, client: Client) -> Progress:
+    """Bring what the scheduler lacks over to it, with a progress bar on a terminal."""
+
+    async def run() -> Progress:
+        target = Target(client.target.url, client.target.token)
+        async with aiohttp.ClientSession() as session:
+            with _bar() as on_progress:
+                return await upload(
+                    session, target, prepared.sources, on_progress, SystemClock(), Random()
+                )
+
+    return asyncio.run(run())
+
+
+class _bar:  # used like a function
+    """A progress bar that appears once there is something to wait for."""
+
+    def __enter__(self) -> Callable[[Progress], None]:
+        self._bar = None
+        if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                DownloadColumn,
+                TextColumn,
+                TimeRemainingColumn,
+            )
+            from rich.progress import Progress as RichProgress
+
+            self._bar = RichProgress(
+                TextColumn("uploading"),
+                BarColumn(),
+                DownloadColumn(binary_units=True),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task("upload", total=None)
+        return self._tell
+
+    def _tell(self, progress: Progress) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=progress.sent_bytes, total=progress.total_bytes)
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+__all__ = ["LoadedSpecs", "Prepared", "prepare", "send"]

@@ -1,0 +1,259 @@
+"""The commands of `serai`: options here, the work in modules that are imported when it runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="serai",
+    help="Serve machine-learning models as HTTP APIs on machines that you own.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Env = Annotated[str, typer.Option("--env", "-e", help="environment to talk to (see serai env)")]
+Output = Annotated[str, typer.Option("-o", "--output", help="table, json or yaml")]
+Api = Annotated[str, typer.Argument(metavar="API")]
+FileOrFolder = Annotated[Path, typer.Argument(metavar="[FILE|DIR]")]
+Yes = Annotated[bool, typer.Option("-y", "--yes", help="do not ask")]
+Watch = Annotated[bool, typer.Option("-w", "--watch", help="draw anew every second")]
+DataDir = Annotated[Path | None, typer.Option(help="where everything is kept")]
+
+
+@app.command(epilog="example: serai up --port 8080")
+def up(
+    port: Annotated[int, typer.Option(help="port of the gateway")] = 8080,
+    control_port: Annotated[int, typer.Option(help="port of the operator API")] = 7070,
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    data_dir: DataDir = None,
+    detach: Annotated[bool, typer.Option("--detach", help="serve in the background")] = False,
+) -> int:
+    """Start Serai on this machine: scheduler, agent, HAProxy and the replicas."""
+    from serai_cli.embedded import run_up
+
+    return run_up(port, control_port, host, data_dir, detach)
+
+
+@app.command(epilog="example: serai down")
+def down(data_dir: DataDir = None) -> int:
+    """End the Serai of this machine; requests in flight finish."""
+    from serai_cli.embedded import run_down
+
+    return run_down(data_dir)
+
+
+@app.command(epilog="example: serai deploy examples/iris")
+def deploy(
+    path: FileOrFolder = Path(),
+    wait: Annotated[
+        bool | None, typer.Option("--wait/--detach", help="watch it to its end (on a terminal)")
+    ] = None,
+    yes: Yes = False,
+    force: Annotated[bool, typer.Option("--force", help="replace an update under way")] = False,
+    output: Output = "table",
+    env: Env = "",
+) -> int:
+    """Deploy the APIs of a folder or spec file."""
+    from serai_cli import commands
+
+    return commands.deploy(path, wait, force, output, env)
+
+
+@app.command(epilog="example: serai validate serai.yaml")
+def validate(path: FileOrFolder = Path()) -> int:
+    """Check a spec file, without a scheduler: all problems at once."""
+    from serai_cli import commands
+
+    return commands.validate(path)
+
+
+@app.command(epilog="example: serai plan examples/iris")
+def plan(path: FileOrFolder = Path(), output: Output = "table", env: Env = "") -> int:
+    """Show what a deploy would change, and what that costs."""
+    from serai_cli import commands
+
+    return commands.plan(path, output, env)
+
+
+@app.command(epilog="example: serai get -w")
+def get(
+    api: Annotated[str, typer.Argument(metavar="[API]")] = "",
+    watch: Watch = False,
+    output: Output = "table",
+    env: Env = "",
+) -> int:
+    """List the APIs with their state and traffic, or one with how to call it."""
+    from serai_cli import commands
+
+    return commands.get(api, watch, output, env)
+
+
+@app.command(epilog="example: serai describe iris")
+def describe(api: Api, watch: Watch = False, output: Output = "table", env: Env = "") -> int:
+    """Show everything about one API: replicas, versions, traffic."""
+    from serai_cli import commands
+
+    return commands.describe(api, watch, output, env)
+
+
+@app.command(epilog="example: serai logs iris -f --since 10m --grep error")
+def logs(
+    api: Api,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="go on as lines come")] = False,
+    since: Annotated[str, typer.Option(help="how far back: 10m, 2h")] = "",
+    tail: Annotated[int | None, typer.Option(min=0, help="only the last N lines")] = None,
+    grep: Annotated[str, typer.Option(help="only lines that contain this")] = "",
+    replica: Annotated[list[str] | None, typer.Option(help="only of this replica")] = None,
+    version: Annotated[str, typer.Option(help="only of this version")] = "",
+    output: Output = "table",
+    env: Env = "",
+) -> int:
+    """Show what the replicas wrote, merged in time order."""
+    from serai_cli import commands
+
+    return commands.logs(api, follow, since, tail, grep, tuple(replica or ()), version, output, env)
+
+
+@app.command(epilog="""example: serai predict iris '{"sepal_length": 5.1}'""")
+def predict(
+    api: Api,
+    body: Annotated[str, typer.Argument(metavar="[JSON|@FILE|-]")] = "",
+    header: Annotated[list[str] | None, typer.Option("--header", "-H", help="NAME:VALUE")] = None,
+    path: Annotated[str, typer.Option(help="rest of the path, after the endpoint")] = "",
+    method: Annotated[str, typer.Option(help="POST with a body, else GET")] = "",
+    env: Env = "",
+) -> int:
+    """Send a request to an API through the gateway and print the answer."""
+    from serai_cli import commands
+
+    return commands.predict(api, body, tuple(header or ()), path, method, env)
+
+
+@app.command(epilog="example: serai scale iris --replicas 3")
+def scale(
+    api: Api, replicas: Annotated[int, typer.Option(min=0, help="how many")], env: Env = ""
+) -> int:
+    """Set how many replicas an API has, within its bounds."""
+    from serai_cli import commands
+
+    return commands.scale(api, replicas, env)
+
+
+@app.command(epilog="example: serai delete iris")
+def delete(api: Api, yes: Yes = False, env: Env = "") -> int:
+    """Delete an API; requests in flight finish."""
+    from serai_cli import commands
+
+    return commands.delete(api, yes, env)
+
+
+@app.command(epilog="example: serai refresh iris")
+def refresh(api: Api, env: Env = "") -> int:
+    """Replace every replica by a new one of the same content."""
+    from serai_cli import commands
+
+    return commands.refresh(api, env)
+
+
+@app.command(epilog="example: serai versions iris")
+def versions(api: Api, output: Output = "table", env: Env = "") -> int:
+    """List the versions of an API, newest first."""
+    from serai_cli import commands
+
+    return commands.versions(api, output, env)
+
+
+@app.command(epilog="example: serai nodes -w")
+def nodes(watch: Watch = False, output: Output = "table", env: Env = "") -> int:
+    """List the nodes with what they have free."""
+    from serai_cli import commands
+
+    return commands.nodes(watch, output, env)
+
+
+@app.command(epilog="example: serai doctor")
+def doctor() -> int:
+    """Look at what Serai needs on this machine; say what to do about what is missing."""
+    from serai_cli import commands
+
+    return commands.doctor()
+
+
+@app.command(epilog="example: serai version")
+def version(env: Env = "") -> int:
+    """Print the versions of this CLI and of the scheduler."""
+    from serai_cli import commands
+
+    return commands.version(env)
+
+
+@app.command(epilog="example: serai completion bash > /etc/bash_completion.d/serai")
+def completion(shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish")]) -> int:
+    """Print a completion script for a shell."""
+    from serai_cli import commands
+
+    return commands.completion(shell)
+
+
+@app.command(epilog="example: serai schema > serai.schema.json")
+def schema() -> int:
+    """Print the JSON Schema of serai.yaml, for editors."""
+    from serai_cli import commands
+
+    return commands.schema()
+
+
+environments = typer.Typer(
+    help="Named schedulers: list, set, use, delete, show.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(environments, name="env")
+
+
+@environments.command("list", epilog="example: serai env list")
+def env_list() -> int:
+    """List the environments; the one in use is marked."""
+    from serai_cli import environments as kept
+
+    return kept.show_all()
+
+
+@environments.command("set", epilog="example: serai env set lab --url https://serai.lab:7070")
+def env_set(
+    name: str,
+    url: Annotated[str, typer.Option(help="URL of the operator API")],
+    token_file: Annotated[Path | None, typer.Option(help="file with the token")] = None,
+    ca: Annotated[Path | None, typer.Option(help="file with certificates to trust")] = None,
+) -> int:
+    """Add or change an environment; a token is read from a file, or from the terminal."""
+    from serai_cli import environments as kept
+
+    return kept.set_one(name, url, token_file, ca)
+
+
+@environments.command("use", epilog="example: serai env use lab")
+def env_use(name: str) -> int:
+    """Choose the environment that commands talk to; `local` is this machine."""
+    from serai_cli import environments as kept
+
+    return kept.use(name)
+
+
+@environments.command("delete", epilog="example: serai env delete lab")
+def env_delete(name: str) -> int:
+    """Forget an environment."""
+    from serai_cli import environments as kept
+
+    return kept.delete(name)
+
+
+@environments.command("show", epilog="example: serai env show")
+def env_show(name: Annotated[str, typer.Argument(metavar="[NAME]")] = "") -> int:
+    """Show where commands go; the token is not printed."""
+    from serai_cli import environments as kept
+
+    return kept.show(name)

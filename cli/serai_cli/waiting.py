@@ -1,0 +1,91 @@
+"""Watching a deploy to its end, and what is said then. The verdict is pure."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from serai.clock import Clock
+from serai.errors import Refused, Unavailable
+from serai.operator import ApiDescription, ApiPlan
+from serai_cli.client import Client, api_path
+from serai_cli.output import Redrawn
+from serai_cli.screens import curl
+
+POLL_S = 0.3
+AWAY_LIMIT_S = 30.0
+LOG_LINES = 10
+
+
+class Verdict(Enum):
+    """How a deploy of one API stands."""
+
+    RUNNING = "running"
+    SERVES = "serves"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How one API stands, in a line, and why when it failed."""
+
+    verdict: Verdict
+    line: str
+
+
+def standing(plan: ApiPlan, described: ApiDescription) -> Standing:
+    """Return how the deploy of a version stands."""
+    status = described.status
+    if status.failed_version == plan.version:
+        return Standing(Verdict.FAILED, f"{plan.api}: {plan.version} failed: {status.last_error}")
+    if status.version == plan.version and not status.candidate:
+        return Standing(Verdict.SERVES, f"{plan.api}: {plan.version} serves {status.url}")
+    if status.candidate not in ("", plan.version):
+        return Standing(
+            Verdict.FAILED, f"{plan.api}: {plan.version} was overtaken by {status.candidate}"
+        )
+    return Standing(Verdict.RUNNING, f"{plan.api}: {status.reason}")
+
+
+def watch(client: Client, plans: tuple[ApiPlan, ...], clock: Clock) -> list[Standing]:
+    """Show the phases until every API serves or has failed; return how each ended."""
+    drawn = Redrawn()
+    heard_s = clock.now()
+    found = {plan.api: Standing(Verdict.RUNNING, f"{plan.api}: accepted") for plan in plans}
+    while any(one.verdict is Verdict.RUNNING for one in found.values()):
+        for plan in plans:
+            if found[plan.api].verdict is Verdict.RUNNING:
+                try:
+                    described = client.get(api_path(plan.api), ApiDescription)
+                except Unavailable:
+                    if clock.now() - heard_s > AWAY_LIMIT_S:
+                        raise
+                    continue
+                except Refused as refused:
+                    found[plan.api] = Standing(Verdict.FAILED, f"{plan.api}: {refused}")
+                    continue
+                heard_s = clock.now()
+                found[plan.api] = standing(plan, described)
+        drawn.draw([one.line for one in found.values()])
+        _pause(POLL_S)
+    return list(found.values())
+
+
+def _pause(seconds: float) -> None:
+    import threading
+
+    threading.Event().wait(seconds)
+
+
+def farewell(client: Client, plan: ApiPlan) -> list[str]:
+    """Return what to do next with an API that serves."""
+    status = client.get(api_path(plan.api), ApiDescription).status
+    return ["", curl(status.url), f"serai logs {plan.api} -f"]
+
+
+def last_words(client: Client, plan: ApiPlan) -> list[str]:
+    """Return the last log lines of a version that failed."""
+    described = client.get(api_path(plan.api), ApiDescription)
+    for one in described.replicas:
+        if one.replica.version == plan.version and one.replica.log_tail:
+            lines = one.replica.log_tail[-LOG_LINES:]
+            return ["", f"the end of {one.replica.id}'s log:", *(f"  {line}" for line in lines)]
+    return []

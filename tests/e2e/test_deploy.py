@@ -1,0 +1,172 @@
+"""Deploying for real: versions, settings, failures, scale, delete, under steady traffic."""
+
+import json
+import subprocess
+from pathlib import Path
+
+from tests.support.serai import Serai, call, write_predictor
+from tests.support.traffic import steady
+from tests.support.wait import until
+
+JSON = {"Content-Type": "application/json"}
+
+
+def answering(text: str) -> str:
+    return f"class Predictor:\n    def predict(self, payload):\n        return {text!r}\n"
+
+
+def body_of(serai: Serai, path: str) -> str:
+    return call(f"{serai.url}{path}", b"{}", JSON).body.decode()
+
+
+def test_versions_change_and_scale_without_a_lost_request(shared: Serai, tmp_path: Path) -> None:
+    spec = "concurrency: {per_replica: 8}\nautoscaling: {min_replicas: 2, max_replicas: 4}\n"
+    project = tmp_path / "rolling"
+    shared.deploy(write_predictor(project, answering("one"), spec, name="rolling"))
+    with steady(f"{shared.url}/rolling", rate=100) as traffic:
+        for text in ("two", "three"):
+            shared.deploy(write_predictor(project, answering(text), spec, name="rolling"))
+            assert body_of(shared, "/rolling") == text
+        for count in (4, 2):
+            assert shared.run("scale", "rolling", "--replicas", str(count)).returncode == 0
+            until(
+                lambda: (
+                    shared.describe("rolling")["status"]["ready"] == count  # noqa: B023
+                    and not _leaving(shared, "rolling")
+                ),
+                60,
+            )
+    assert traffic.failed == [] and traffic.answered > 300
+
+
+def _leaving(serai: Serai, api: str) -> bool:
+    states = [r["replica"]["state"] for r in serai.describe(api)["replicas"]]
+    return "draining" in states
+
+
+def test_the_same_content_again_is_up_to_date(shared: Serai, tmp_path: Path) -> None:
+    project = write_predictor(tmp_path / "same", answering("x"), name="same")
+    shared.deploy(project)
+    before = shared.describe("same")["replicas"]
+    assert "up to date" in shared.deploy(project)
+    assert [r["replica"]["id"] for r in shared.describe("same")["replicas"]] == [
+        r["replica"]["id"] for r in before
+    ]
+
+
+def test_settings_restart_nothing(shared: Serai, tmp_path: Path) -> None:
+    project = write_predictor(tmp_path / "settings", answering("x"), name="settings")
+    shared.deploy(project)
+    before = shared.describe("settings")
+    changed = (
+        "endpoint: /elsewhere/deep\nconcurrency: {queue: 5, queue_timeout: 5s}\nretry: never\n"
+    )
+    shared.deploy(write_predictor(project, answering("x"), changed, name="settings"))
+    until(lambda: call(f"{shared.url}/elsewhere/deep", b"{}", JSON).status == 200, 10)
+    after = shared.describe("settings")
+    assert after["status"]["version"] == before["status"]["version"]
+    assert [r["replica"]["id"] for r in after["replicas"]] == [
+        r["replica"]["id"] for r in before["replicas"]
+    ]
+    until(lambda: call(f"{shared.url}/settings", b"{}", JSON).status == 404, 10)
+
+
+def test_a_version_that_cannot_start_leaves_the_old_one_serving(
+    shared: Serai, tmp_path: Path
+) -> None:
+    project = tmp_path / "failing"
+    shared.deploy(write_predictor(project, answering("good"), name="failing"))
+    write_predictor(project, "import a_module_that_is_not_there\n", name="failing")
+    done = shared.run("deploy", str(project), "--wait")
+    assert done.returncode == 1
+    assert "a_module_that_is_not_there" in done.stdout + done.stderr
+    assert body_of(shared, "/failing") == "good"
+    status = shared.describe("failing")["status"]
+    assert status["state"] == "live" and "a_module_that_is_not_there" in status["last_error"]
+    shared.deploy(write_predictor(project, answering("better"), name="failing"))
+    assert body_of(shared, "/failing") == "better"
+
+
+def test_requirements_that_do_not_resolve_are_told_before_anything_starts(
+    shared: Serai, tmp_path: Path
+) -> None:
+    project = write_predictor(tmp_path / "unresolvable", answering("x"), name="unresolvable")
+    (project / "requirements.txt").write_text("msgspec==0.0.0.dev999\n")
+    done = shared.run("deploy", str(project), "--wait")
+    assert done.returncode in (1, 2)
+    assert "msgspec==0.0.0.dev999" in done.stdout + done.stderr
+    listed = shared.run("get", "-o", "json")
+    assert "unresolvable" not in [api["name"] for api in json.loads(listed.stdout)["apis"]]
+
+
+def test_several_apis_are_deployed_together_or_not_at_all(shared: Serai, tmp_path: Path) -> None:
+    project = write_predictor(tmp_path / "pair", answering("x"))
+    apis = [
+        f"- name: {name}\n  endpoint: {endpoint}\n  predictor: {{path: predictor.py}}\n"
+        for name, endpoint in (("left", "/left"), ("right", "/left"))
+    ]
+    (project / "serai.yaml").write_text("".join(apis))
+    done = shared.run("deploy", str(project), "--wait")
+    assert done.returncode == 2, done.stderr
+    names = [api["name"] for api in json.loads(shared.run("get", "-o", "json").stdout)["apis"]]
+    assert "left" not in names and "right" not in names
+    (project / "serai.yaml").write_text(
+        "".join(apis).replace("/left\n  predictor", "/l\n  predictor", 1)
+    )
+    shared.deploy(project)
+    assert call(f"{shared.url}/l", b"{}", JSON).status == 200
+    assert call(f"{shared.url}/left", b"{}", JSON).status == 200
+
+
+def test_a_deleted_api_is_gone_and_its_name_free(shared: Serai, tmp_path: Path) -> None:
+    project = write_predictor(tmp_path / "brief", answering("x"), name="brief")
+    shared.deploy(project)
+    assert shared.run("delete", "brief", "-y").returncode == 0
+
+    def gone() -> bool:
+        listed: subprocess.CompletedProcess[str] = shared.run("get", "-o", "json")
+        return "brief" not in [api["name"] for api in json.loads(listed.stdout)["apis"]]
+
+    until(gone, 30)
+    assert call(f"{shared.url}/brief", b"{}", JSON).status == 404
+    shared.deploy(project)
+    assert body_of(shared, "/brief") == "x"
+
+
+def test_a_replica_that_is_killed_is_replaced_and_says_how_it_ended(
+    shared: Serai, tmp_path: Path
+) -> None:
+    code = """
+import os, signal
+class Predictor:
+    def predict(self, payload):
+        if payload.get("die"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return "alive"
+"""
+    shared.deploy(write_predictor(tmp_path / "mortal", code, name="mortal"))
+    assert call(f"{shared.url}/mortal", b'{"die": true}', JSON).status in (502, 503)
+    until(lambda: body_of(shared, "/mortal") == "alive", 20)
+    until(lambda: shared.describe("mortal")["status"]["state"] == "live", 20)
+    logs = shared.run("logs", "mortal", "--tail", "200").stdout
+    assert "SIGKILL" in logs
+
+
+def test_logs_of_all_replicas_come_merged_in_time_order(shared: Serai, tmp_path: Path) -> None:
+    code = """
+class Predictor:
+    def predict(self, payload):
+        print(f"number {payload['n']}", flush=True)
+        return "ok"
+"""
+    spec = "autoscaling: {min_replicas: 2}\n"
+    shared.deploy(write_predictor(tmp_path / "chatty", code, spec, name="chatty"))
+    for n in range(10):
+        call(f"{shared.url}/chatty", json.dumps({"n": n}).encode(), JSON)
+
+    def numbers() -> list[str]:
+        lines = shared.run("logs", "chatty", "--grep", "number").stdout.splitlines()
+        return [line.rpartition(" ")[2] for line in lines]
+
+    until(lambda: len(numbers()) == 10, 10)
+    assert numbers() == [str(n) for n in range(10)]

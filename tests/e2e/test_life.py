@@ -1,0 +1,143 @@
+"""`serai up` from its first start to its end, crashes included."""
+
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+from tests.support.serai import SERAI, Serai, call, write_predictor
+from tests.support.wait import until
+
+HELLO = """
+class Predictor:
+    def predict(self, payload):
+        return {"hello": payload["name"]}
+"""
+SLOW = """
+import time
+class Predictor:
+    def predict(self, payload):
+        time.sleep(payload["seconds"])
+        return "done"
+"""
+JSON = {"Content-Type": "application/json"}
+
+
+def test_apis_come_back_as_they_were_after_a_restart(own: Serai, tmp_path: Path) -> None:
+    project = write_predictor(tmp_path / "hello", HELLO, "autoscaling: {min_replicas: 2}\n")
+    own.deploy(project)
+    before = own.describe("hello")
+    assert own.down() == 0
+    until(lambda: not own.processes(), 20)
+    own.up()
+    until(lambda: own.describe("hello")["status"]["state"] == "live", 60)
+    after = own.describe("hello")
+    assert after["status"]["version"] == before["status"]["version"]
+    answer = call(f"{own.url}/hello", b'{"name": "again"}', JSON)
+    assert (answer.status, answer.json()) == (200, {"hello": "again"})
+
+
+def test_a_crash_stops_no_request_and_doubles_no_replica(own: Serai, tmp_path: Path) -> None:
+    own.deploy(write_predictor(tmp_path / "hello", HELLO, "autoscaling: {min_replicas: 2}\n"))
+    ids = {r["replica"]["id"] for r in own.describe("hello")["replicas"]}
+    own.kill()
+    for number in range(50):
+        answer = call(f"{own.url}/hello", b'{"name": "%d"}' % number, JSON)
+        assert answer.status == 200, "HAProxy and the replicas serve without the process"
+    own.up()
+
+    def settled() -> bool:
+        described = own.describe("hello")
+        alive = [r for r in described["replicas"] if r["replica"]["state"] == "ready"]
+        return described["status"]["state"] == "live" and len(alive) == 2
+
+    until(settled, 30)
+    assert {r["replica"]["id"] for r in own.describe("hello")["replicas"]} == ids
+    for _ in range(20):
+        assert call(f"{own.url}/hello", b'{"name": "x"}', JSON).status == 200
+
+
+def test_ctrl_c_lets_requests_in_flight_finish(own: Serai, tmp_path: Path) -> None:
+    own.deploy(write_predictor(tmp_path / "slow", SLOW, name="slow"))
+    answers: list[int] = []
+    url, body = f"{own.url}/slow", b'{"seconds": 2}'
+    request = threading.Thread(target=lambda: answers.append(call(url, body, JSON).status))
+    request.start()
+
+    def in_flight() -> bool:
+        return any(r["in_flight"] for r in own.describe("slow")["replicas"])
+
+    until(in_flight, 10)
+    assert own.process is not None
+    own.process.send_signal(signal.SIGINT)
+    assert own.process.wait(30) == 0
+    request.join()
+    assert answers == [200]
+    until(lambda: not own.processes(), 10)
+
+
+def test_a_second_ctrl_c_exits_at_once(own: Serai, tmp_path: Path) -> None:
+    own.deploy(write_predictor(tmp_path / "slow", SLOW, name="slow"))
+    url, body = f"{own.url}/slow", b'{"seconds": 8}'
+
+    def give_up() -> None:
+        try:
+            call(url, body, JSON)
+        except OSError:
+            return
+
+    request = threading.Thread(target=give_up)
+    request.start()
+    until(lambda: any(r["in_flight"] for r in own.describe("slow")["replicas"]), 10)
+    assert own.process is not None
+    own.process.send_signal(signal.SIGINT)
+    until(lambda: "draining" in own.log(), 10)
+    own.process.send_signal(signal.SIGINT)
+    assert own.process.wait(3) == 130
+    own.run("down")
+    request.join()
+
+
+def test_a_second_serai_on_one_folder_says_who_holds_it(own: Serai) -> None:
+    other = subprocess.run(
+        [SERAI, "up", "--port", "0", "--data-dir", str(own.data)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env=own.environment,
+    )
+    assert other.returncode == 2
+    assert own.process is not None and str(own.process.pid) in other.stderr
+    assert own.url in other.stderr and len(other.stderr.strip().splitlines()) == 1
+
+
+def test_ports_in_use_are_one_clear_line_and_nothing_half_started(
+    own: Serai, tmp_path: Path
+) -> None:
+    second = Serai(tmp_path / "second")
+    for option, port in (("--port", own.gateway), ("--control-port", own.control)):
+        arguments = {"--port": str(second.gateway), "--control-port": str(second.control)}
+        arguments[option] = str(port)
+        flat = [word for pair in arguments.items() for word in pair]
+        done = subprocess.run(
+            [SERAI, "up", *flat, "--data-dir", str(second.data)],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            env=second.environment,
+        )
+        assert done.returncode == 2, done.stderr
+        assert str(port) in done.stderr and len(done.stderr.strip().splitlines()) == 1
+        assert not second.processes()
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    done = subprocess.run(
+        [SERAI, "up", "--data-dir", str(tmp_path / "file" / "data")],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 2
+    assert "--data-dir" in done.stderr and len(done.stderr.strip().splitlines()) == 1
