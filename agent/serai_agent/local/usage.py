@@ -1,6 +1,7 @@
 """What the processes of each replica use, from one look at all processes of the machine."""
 
 import contextlib
+import os
 from collections.abc import Mapping
 
 import psutil
@@ -27,6 +28,22 @@ def trees(roots: Roots, parents: Mapping[int, int]) -> dict[str, list[int]]:
     return found
 
 
+def parents_of_all() -> dict[int, int]:
+    """Return the parent of every process; read directly on Linux, where there may be thousands."""
+    parents: dict[int, int] = {}
+    with contextlib.suppress(OSError):
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
+                    parents[int(name)] = int(file.read().rpartition(b") ")[2].split(b" ", 2)[1])
+    if parents:
+        return parents
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            parents[process.pid] = process.ppid()
+    return parents
+
+
 class UsageMeter:
     """Measures again and again; processor time is the difference to the look before."""
 
@@ -36,16 +53,11 @@ class UsageMeter:
 
     def measure(self, roots: Roots, now_s: float) -> tuple[ReplicaUsage, ...]:
         """Return the use of each replica, given the processes above its own; for a thread."""
-        processes = {process.pid: process for process in psutil.process_iter()}
-        parents: dict[int, int] = {}
-        for pid, process in processes.items():
-            with contextlib.suppress(psutil.Error, OSError):
-                parents[pid] = process.ppid()
         seen: dict[tuple[int, float], float] = {}
         elapsed_s = now_s - self._at_s if self._at_s is not None else 0.0
         found = [
-            self._one(name, [processes[pid] for pid in below], seen, elapsed_s)
-            for name, below in trees(roots, parents).items()
+            self._one(name, below, seen, elapsed_s)
+            for name, below in trees(roots, parents_of_all()).items()
         ]
         self._cpu_s, self._at_s = seen, now_s
         return tuple(found)
@@ -53,13 +65,14 @@ class UsageMeter:
     def _one(
         self,
         replica: str,
-        processes: list[psutil.Process],
+        pids: list[int],
         seen: dict[tuple[int, float], float],
         elapsed_s: float,
     ) -> ReplicaUsage:
         used_s, memory_bytes, count = 0.0, 0, 0
-        for process in processes:
+        for pid in pids:
             with contextlib.suppress(psutil.Error, OSError):  # it may end while it is looked at
+                process = psutil.Process(pid)
                 with process.oneshot():
                     key = (process.pid, process.create_time())
                     times = process.cpu_times()
