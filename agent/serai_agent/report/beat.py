@@ -4,7 +4,9 @@ What does not fit is left out and told, never half sent: a scheduler that refuse
 for one part of it would take the node for dead.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import TypeVar
 
 import msgspec
@@ -21,7 +23,7 @@ from serai.report import (
     ReplicaUsage,
 )
 
-T = TypeVar("T", bound=msgspec.Struct)
+T = TypeVar("T")
 
 MAX_TEXT = 256
 MAX_GPUS = 64
@@ -29,6 +31,19 @@ MAX_REPLICAS = 2000
 MAX_VERSIONS = 5000
 MAX_SERVERS = 20_000
 MAX_REVISIONS = 5000
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A kind of item, and how to get at the texts in it."""
+
+    name: str
+    texts: Callable[[object], tuple[str, ...]]
+
+
+_REPLICA = _Kind("replicas", lambda item: (attrgetter("replica")(item),))
+_VERSION = _Kind("gateway versions", attrgetter("api", "version"))
+_SERVER = _Kind("gateway servers", attrgetter("server", "state"))
 
 
 class Identity(Value):
@@ -91,7 +106,7 @@ def assemble(who: Identity, sequence: int, sent_at_s: float, parts: Parts) -> Be
         disk_total_bytes=known(node.disk_total_bytes),
         disk_free_bytes=known(node.disk_free_bytes),
         gpus=_gpus(parts.gpus, left_out),
-        replicas=_kept(parts.replicas or (), MAX_REPLICAS, "replicas", left_out),
+        replicas=_kept(parts.replicas or (), _REPLICA, MAX_REPLICAS, left_out),
         gateway=_gateway(parts.gateway, left_out) if parts.gateway else None,
     )
     return Beat(report=_fitted(report, left_out), left_out=tuple(left_out))
@@ -124,8 +139,8 @@ def _gpu(gpu: GpuReading) -> GpuReading:
 
 def _gateway(gateway: GatewayReading, left_out: list[str]) -> GatewayReading:
     begun = len(left_out)
-    versions = _kept(gateway.versions, MAX_VERSIONS, "gateway versions", left_out)
-    servers = _kept(gateway.servers, MAX_SERVERS, "gateway servers", left_out)
+    versions = _kept(gateway.versions, _VERSION, MAX_VERSIONS, left_out)
+    servers = _kept(gateway.servers, _SERVER, MAX_SERVERS, left_out)
     revisions = dict(
         _first(tuple(gateway.revisions.items()), MAX_REVISIONS, "route revisions", left_out)
     )
@@ -141,23 +156,16 @@ def _gateway(gateway: GatewayReading, left_out: list[str]) -> GatewayReading:
     )
 
 
-def _kept(items: Sequence[T], limit: int, what: str, left_out: list[str]) -> tuple[T, ...]:
+def _kept(items: Sequence[T], kind: _Kind, limit: int, left_out: list[str]) -> tuple[T, ...]:
     """Return the items whose names fit, up to the limit; a cut name would be another's name."""
-    named = tuple(item for item in items if _texts_fit(item))
+    named = tuple(item for item in items if max(map(len, kind.texts(item))) <= MAX_TEXT)
     if len(named) < len(items):
-        left_out.append(f"{len(items) - len(named)} {what} with names above {MAX_TEXT} characters")
-    return _first(named, limit, what, left_out)
+        gone = len(items) - len(named)
+        left_out.append(f"{gone} {kind.name} with names above {MAX_TEXT} characters")
+    return _first(named, limit, kind.name, left_out)
 
 
-def _texts_fit(item: msgspec.Struct) -> bool:
-    values = (getattr(item, name) for name in item.__struct_fields__)
-    return all(len(value) <= MAX_TEXT for value in values if isinstance(value, str))
-
-
-U = TypeVar("U")
-
-
-def _first(items: Sequence[U], limit: int, what: str, left_out: list[str]) -> tuple[U, ...]:
+def _first(items: Sequence[T], limit: int, what: str, left_out: list[str]) -> tuple[T, ...]:
     if len(items) > limit:
         left_out.append(f"{len(items) - limit} {what} above {limit}")
     return tuple(items[:limit])
