@@ -4,6 +4,7 @@ Everything but the three probes goes to the predictor.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from inspect import isasyncgen, isgenerator
 from typing import Any, cast
@@ -125,7 +126,9 @@ class Server:
         deadline = self._deadlines.start(task, began_s + self._timeout_of(request))
         try:
             return await self._within_limits(request, request_id)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
+            if not task.cancelling():  # nobody cancelled us: it came out of the predictor
+                return self._failure(error, request_id)
             if not deadline.passed or task.uncancel() > 0:
                 raise  # the client has gone
             self._log("request timed out", level="warning", request_id=request_id)
@@ -164,8 +167,9 @@ class Server:
         finally:
             slots.leave()
         if service.predictor.post_predict is not None:
-            await response.prepare(request)
-            await response.write_eof()
+            with contextlib.suppress(ConnectionError):  # the client has gone: no matter here
+                await response.prepare(request)
+                await response.write_eof()
             self._run_after(offered, result, request_id)
         return response
 
@@ -226,7 +230,7 @@ class Server:
             return answer
         return self._error(error.status, "predictor", error.text or error.reason, request_id)
 
-    def _failure(self, error: Exception, request_id: str) -> web.Response:
+    def _failure(self, error: BaseException, request_id: str) -> web.Response:
         self._log.failure("predict failed", error, request_id=request_id)
         if isinstance(error, NotSerialisable | PredictorError):
             message = f"{error} (see the log of request {request_id})"

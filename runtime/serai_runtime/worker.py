@@ -34,8 +34,9 @@ from serai_runtime.slots import default_limit
 from serai_runtime.state import EXIT_FAILED, Phase, WorkerState
 
 BEAT_PERIOD_S = 0.5
-REFUSE_S = 0.1
-"""Between refusing new connections and closing the socket: longer than a handshake takes."""
+REFUSE_S = 0.03
+"""Between refusing new connections and closing the socket: a handshake on a local network takes
+less. Who connects in between tries again after a second, so it must not be long either."""
 LINGER_S = 1.0
 """How long an idle keep-alive connection may still bring its last request while draining."""
 POLL_S = 0.02
