@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+CRLF = "\r\n"
 _UNIT_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 
@@ -122,11 +123,11 @@ async def read_answer(reader: asyncio.StreamReader) -> Answer:
     return Answer(int(first.split()[1]), headers, body)
 
 
-def post(path: str, body: bytes) -> bytes:
-    """Return a POST request as bytes."""
+def post(path: str, body: bytes, last: bool = False) -> bytes:
+    """Return a POST request as bytes; the last one of its connection says so."""
     return (
         f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
+        f"Content-Length: {len(body)}\r\n{'Connection: close' + CRLF if last else ''}\r\n"
     ).encode() + body
 
 

@@ -101,9 +101,10 @@ async def test_the_deregistration_delay_serves_on_with_readiness_off(tmp_path: P
         assert await asyncio.to_thread(runtime.process.wait, 10) == 0
 
 
-async def test_sigterm_under_load_loses_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("last", [False, True], ids=["kept", "one request per connection"])
+async def test_sigterm_under_load_loses_nothing(tmp_path: Path, last: bool) -> None:
     options = ("--concurrency", "32", "--threads", "2")
-    request = post("/", b'{"do": "text"}')
+    request = post("/", b'{"do": "text"}', last)
     with served("everything", tmp_path, *options) as runtime:
         client = CheckedClient("127.0.0.1", runtime.ports[0], lambda n: (request, b"some text"))
         load = asyncio.create_task(client.run(connections=16))
