@@ -131,7 +131,8 @@ class Worker:
         gc.freeze()
         self._server.metrics.load_s = clock.now_s() - began_s
         self._enter(Phase.READY)
-        self._log("predictor ready", load_s=round(clock.now_s() - began_s, 3))
+        url = f"http://{self._options.host}:{self._options.ports[self._process]}"
+        self._log("predictor ready", url=url, load_s=round(clock.now_s() - began_s, 3))
         return None
 
     def _serve(self, predictor: Predictor) -> None:
