@@ -147,6 +147,16 @@ async def test_forget_removes_the_ended_replicas_of_one_api(engine: LocalEngine)
     assert await all_lines(engine, LogQuery(api="a", replicas=("a-1",))) == []
 
 
+async def test_an_id_is_free_again_once_it_is_forgotten(engine: LocalEngine) -> None:
+    # An API that was deleted and deployed again once waited for ever to be started.
+    for _ in range(2):
+        await engine.start("api-1", version(), epoch=1)
+        await ready(engine, "api-1")
+        await engine.stop("api-1", 5.0, epoch=1)
+        await in_state(engine, "api-1", ReplicaState.STOPPED)
+        await engine.forget("api", epoch=1)
+
+
 async def test_logs_of_all_replicas_come_in_the_order_of_time(engine: LocalEngine) -> None:
     for name in ("api-1", "api-2"):
         await engine.start(name, version(), epoch=1)

@@ -141,17 +141,18 @@ class LocalEngine:
 
     async def run(self) -> None:
         """Look after all replicas until cancelled; those then run on by themselves."""
-        tasks: dict[str, asyncio.Task[None]] = {}
+        # By the replica itself: after `forget` another one may come under the same id.
+        tasks: dict[LocalReplica, asyncio.Task[None]] = {}
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._again(self._measure, self._settings.usage_period_s))
                 group.create_task(self._again(self._prune_cache, self._settings.prune_period_s))
                 while True:
                     self._wake.clear()
-                    for name, replica in self._replicas.items():
-                        if name not in tasks:
-                            tasks[name] = group.create_task(self._look_after(replica))
-                    tasks = {name: task for name, task in tasks.items() if not task.done()}
+                    tasks = {one: task for one, task in tasks.items() if not task.done()}
+                    for replica in self._replicas.values():
+                        if replica not in tasks:
+                            tasks[replica] = group.create_task(self._look_after(replica))
                     await self._wake.wait()
         finally:
             await self._prober.close()
