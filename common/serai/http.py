@@ -31,14 +31,19 @@ def answer(value: object, status: int = 200) -> web.Response:
     return web.Response(status=status, body=wire.encode(value), content_type="application/json")
 
 
-async def read_body(request: web.Request, kind: type[T], limit_bytes: int) -> T:
-    """Read a typed JSON body; Refused when it is too big, ConfigError when it does not fit."""
+async def read_raw(request: web.Request, limit_bytes: int) -> bytes:
+    """Read a body; raise Refused (`body_too_large`) when it has more bytes than that."""
     data = bytearray()
     async for chunk in request.content.iter_chunked(2**16):
         data += chunk
         if len(data) > limit_bytes:
             raise Refused(f"the body is larger than {limit_bytes} bytes", "body_too_large")
-    return wire.decode(bytes(data), kind)
+    return bytes(data)
+
+
+async def read_body(request: web.Request, kind: type[T], limit_bytes: int) -> T:
+    """Read a typed JSON body; Refused when it is too big, ConfigError when it does not fit."""
+    return wire.decode(await read_raw(request, limit_bytes), kind)
 
 
 @asynccontextmanager

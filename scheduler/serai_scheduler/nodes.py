@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from serai.errors import Refused
 from serai.operator import NodeStatus
-from serai.report import REPORT_VERSION, NodeReport, ReplicaUsage
+from serai.report import NodeReport, ReplicaUsage
+from serai.report_accept import newest
 
 SILENT_AFTER_S = 5.0
 FORGET_S = 3600.0
@@ -23,18 +24,17 @@ class NodeBook:
     def __init__(self) -> None:
         self._nodes: dict[str, _Heard] = {}
 
+    def newest(self, now_s: float) -> dict[str, tuple[float, int]]:
+        """Return what the newest report of each node that is not silent was, for `accept`."""
+        return {
+            node: newest(heard.report)
+            for node, heard in self._nodes.items()
+            if now_s - heard.at_s < SILENT_AFTER_S
+        }
+
     def add(self, report: NodeReport, now_s: float) -> None:
-        """Take in a report; Refused for another version of it, or one that is older than ours."""
-        if report.report_version != REPORT_VERSION:
-            raise Refused(
-                f"report version {report.report_version} is not understood here "
-                f"({REPORT_VERSION} is); give scheduler and agents the same release",
-                "report_version",
-            )
-        known = self._nodes.get(report.node)
-        if known is not None and _order(report) <= _order(known.report):
-            raise Refused(f"a newer report of {report.node} is here already", "report_old")
-        if known is None and len(self._nodes) >= MAX_NODES:
+        """Keep an accepted report; Refused when too many nodes report."""
+        if report.node not in self._nodes and len(self._nodes) >= MAX_NODES:
             raise Refused(f"{MAX_NODES} nodes report already", "too_many_nodes")
         self._nodes = {
             node: heard for node, heard in self._nodes.items() if now_s - heard.at_s < FORGET_S
@@ -60,7 +60,3 @@ class NodeBook:
             if now_s - heard.at_s < SILENT_AFTER_S
             for usage in heard.report.replicas
         }
-
-
-def _order(report: NodeReport) -> tuple[float, int]:
-    return report.started_at_s, report.sequence

@@ -9,16 +9,15 @@ from difflib import get_close_matches
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from serai import wire
 from serai.blobs import Blobs, collect_garbage, read_all
-from serai.bundle import MAX_MANIFEST_BYTES, Manifest, check_manifest
+from serai.bundle import MAX_MANIFEST_BYTES, Manifest, read_manifest
 from serai.clock import Clock
 from serai.engine import Engine
 from serai.errors import Refused
 from serai.metrics import LoopMetrics, Metrics
 from serai.model import Replica
 from serai.operator import DeployRequest, FieldProblem, Info, PlanAnswer
-from serai.report import NodeReport
+from serai.report_accept import accept as accept_report
 from serai.spec import Problem, normalised, validate
 from serai.spec.types import ApiSpec
 from serai.store import Store
@@ -33,6 +32,7 @@ from serai_scheduler.traffic import TrafficBook
 log = logging.getLogger(__name__)
 
 TICK_S = 0.25
+PART_MIN_AGE_S = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Scheduler:
         store: Store,
         engine: Engine,
         blobs: Blobs,
+        parts: Blobs,
         cluster: Cluster,
         epoch: int,
         check_specs: Callable[[Sequence[ApiSpec]], tuple[Problem, ...]],
@@ -64,6 +65,8 @@ class Scheduler:
         self.clock = clock
         self.engine = engine
         self.blobs = blobs
+        self.parts = parts
+        """Pieces of large uploads until they are whole."""
         self.cluster = cluster
         self.epoch = epoch
         self.traffic = TrafficBook()
@@ -92,7 +95,9 @@ class Scheduler:
         """Remove the blobs that no version needs and no deploy under way asked about."""
         async with self._deploying:
             needed = await self._referenced(await self.state.read())
-            gone = await collect_garbage(self.blobs, needed, self.clock.wall())
+            now_s = self.clock.wall()
+            gone = await collect_garbage(self.blobs, needed, now_s)
+            gone += await collect_garbage(self.parts, (), now_s, PART_MIN_AGE_S)
         if gone:
             log.info("blobs collected", extra={"count": len(gone)})
 
@@ -157,7 +162,6 @@ class Scheduler:
             needed = [digest for digest in (item.bundle, item.lock) if digest]
             if item.bundle and item.bundle in await self.blobs.has([item.bundle]):
                 manifest = await self._manifest(item.bundle)
-                check_manifest(manifest)
                 needed += [file.digest for file in manifest.files]
             missing = set(needed) - await self.blobs.has(needed)
             if missing:
@@ -168,11 +172,12 @@ class Scheduler:
                 )
 
     async def _manifest(self, digest: str) -> Manifest:
-        return wire.decode(await read_all(self.blobs, digest, MAX_MANIFEST_BYTES), Manifest)
+        return read_manifest(await read_all(self.blobs, digest, MAX_MANIFEST_BYTES))
 
-    def take_report(self, report: NodeReport) -> None:
-        """Take in a node's report; Refused when it is old or of another version."""
+    def take_report(self, raw: bytes) -> None:
+        """Take in a node's report; Refused when it is old, too big or of another version."""
         now_s = self.clock.now()
+        report = accept_report(raw, self.nodes.newest(now_s))
         self.nodes.add(report, now_s)
         if report.gateway is not None:
             self.traffic.add(report.node, report.gateway, now_s)

@@ -3,18 +3,21 @@
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Awaitable
-
-import psutil
 
 from serai import wire
 from serai.errors import Refused, Unavailable
+from serai.metrics import Metrics
 from serai.model import Replica, ReplicaState
 from serai.registry import Listing
-from serai.report import REPORT_VERSION, GatewayReading, Gpus, NodeReport
+from serai.report import NodeReport, ReplicaUsage
 from serai.routes import Route
 from serai.store import Snapshot
+from serai_agent.report.beat import Identity
+from serai_agent.report.gauges import ReportGauges
+from serai_agent.report.gpu import GpuProbe
+from serai_agent.report.node import NodeReader
+from serai_agent.report.sender import ReportLoop, Sources
 from serai_cli.embedded.node import Node
 from serai_scheduler.record import ROUTES
 from serai_scheduler.service import Scheduler
@@ -83,44 +86,39 @@ async def _change(node: Node, routes: Snapshot, listing: Listing) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-class Reporting:
-    """Makes this machine's reports and hands them to the scheduler in the same process."""
+class SchedulerSink:
+    """Hands reports to the scheduler in the same process, in the form that they travel in."""
 
-    def __init__(self, node: Node, scheduler: Scheduler) -> None:
-        self._node = node
+    def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
-        self._sequence = 0
-        self._started_at_s = node.clock.wall()
 
-    async def step(self) -> None:
-        """Make and hand over one report."""
-        reading: GatewayReading | None = None
+    async def send(self, report: NodeReport) -> None:
         try:
-            reading = await self._node.gateway.read()
-        except Unavailable as away:
-            log.warning("gateway not read", extra={"why": str(away)})
-        self._scheduler.take_report(self._report(reading))
+            self._scheduler.take_report(wire.encode(report))
+        except Refused as refused:
+            log.warning("report refused", extra={"why": str(refused)})
 
-    def _report(self, reading: GatewayReading | None) -> NodeReport:
-        self._sequence += 1
-        memory = psutil.virtual_memory()
-        disk = psutil.disk_usage(str(self._node.folder.path))
-        return NodeReport(
-            report_version=REPORT_VERSION,
-            node=self._node.name,
-            sequence=self._sequence,
-            started_at_s=self._started_at_s,
-            sent_at_s=self._node.clock.wall(),
-            serai_version=self._node.version,
+
+def reporting(node: Node, scheduler: Scheduler, probe: GpuProbe) -> ReportLoop:
+    """Return what makes this machine's reports and hands them over."""
+
+    async def usage() -> tuple[ReplicaUsage, ...]:
+        return node.engine.usage()
+
+    return ReportLoop(
+        Identity(
+            node=node.name,
+            started_at_s=node.clock.wall(),
+            serai_version=node.version,
             roles=("replicas", "gateway"),
-            cpu_count=os.cpu_count() or 1,
-            cpu_percent=psutil.cpu_percent(None),
-            load=os.getloadavg(),
-            memory_total_bytes=memory.total,
-            memory_available_bytes=memory.available,
-            disk_total_bytes=disk.total,
-            disk_free_bytes=disk.free,
-            gpus=Gpus(problem="GPUs are not read by `serai up` yet"),
-            replicas=self._node.engine.usage(),
-            gateway=reading,
-        )
+        ),
+        Sources(
+            node=NodeReader(node.folder.path).read,
+            gpus=probe.current,
+            replicas=usage,
+            gateway=node.gateway.read,
+        ),
+        SchedulerSink(scheduler),
+        node.clock,
+        ReportGauges(Metrics("agent", scheduler.registry)),
+    )

@@ -90,6 +90,7 @@ class Node:
             store=self.store,
             engine=self.engine,
             blobs=self.blobs,
+            parts=self.parts,
             cluster=cluster,
             epoch=epoch,
             check_specs=not_on_one_machine,

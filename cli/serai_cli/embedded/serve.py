@@ -12,8 +12,9 @@ from serai.errors import ConfigError
 from serai.logs import setup
 from serai.supervisor import Supervisor
 from serai_agent.edge.process import check_port
+from serai_agent.report.gpu import GpuProbe
 from serai_cli.embedded.folder import DataFolder, Endpoint
-from serai_cli.embedded.loops import Reporting, publish_forever, steer_forever
+from serai_cli.embedded.loops import publish_forever, reporting, steer_forever
 from serai_cli.embedded.node import Listening, Node
 from serai_scheduler.api.app import make_app
 from serai_scheduler.service import Scheduler
@@ -63,7 +64,7 @@ async def _with_api(node: Node, scheduler: Scheduler, stopping: asyncio.Event) -
     """Serve the operator API and run every loop until told to stop."""
     listening = node.listening
     names = {"127.0.0.1", "localhost", "::1", listening.host, node.name}
-    app = make_app(scheduler, node.parts, node.folder.token(), frozenset(names))
+    app = make_app(scheduler, node.folder.token(), frozenset(names))
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
@@ -71,13 +72,15 @@ async def _with_api(node: Node, scheduler: Scheduler, stopping: asyncio.Event) -
     except OSError as error:
         await runner.cleanup()
         raise ConfigError(f"cannot serve the operator API: {error}") from error
-    reporting = Reporting(node, scheduler)
+    probe = GpuProbe(node.clock, Random())
+    reports = reporting(node, scheduler, probe)
     try:
         async with Supervisor(node.clock, Random(), scheduler.watcher) as loops:
             loops.start("publish", lambda: publish_forever(node))
             loops.start("steer", lambda: steer_forever(node))
             loops.start("reconcile", scheduler.reconcile_forever)
-            loops.start_periodic("report", REPORT_PERIOD_S, reporting.step)
+            loops.start_periodic("report", REPORT_PERIOD_S, reports.step)
+            loops.start("gpus", probe.run)
             loops.start_periodic("collect", COLLECT_PERIOD_S, scheduler.collect)
             _announce(node)
             await stopping.wait()

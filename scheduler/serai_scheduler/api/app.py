@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from serai.blobs import Blobs, DiskFull
+from serai.blobs import DiskFull
 from serai.errors import ConfigError, Refused, SeraiError, Unavailable
 from serai.http import ProblemAnswer, problem
 from serai.operator import FieldProblem
@@ -30,17 +30,11 @@ TOO_LARGE = ("body_too_large", "blob_too_large", "too_large")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def make_app(
-    scheduler: Scheduler, parts: Blobs, token: str, hosts: frozenset[str]
-) -> web.Application:
-    """Return the application.
-
-    `parts` holds pieces of large uploads; `hosts` are the names that it may be called by (Host
-    header).
-    """
+def make_app(scheduler: Scheduler, token: str, hosts: frozenset[str]) -> web.Application:
+    """Return the application; `hosts` are the names that it may be called by (Host header)."""
     app = web.Application(middlewares=[_errors, _guard(token, hosts)], client_max_size=2**31)
     Handlers(scheduler).add_to(app)
-    app.add_routes(blob_routes(scheduler.blobs, parts))
+    app.add_routes(blob_routes(scheduler.blobs, scheduler.parts))
     return app
 
 

@@ -8,7 +8,7 @@ from aiohttp import web
 from serai import wire
 from serai.engine import LogQuery
 from serai.errors import ConfigError
-from serai.http import answer, read_body
+from serai.http import answer, read_body, read_raw
 from serai.operator import (
     MAX_REQUEST_BYTES,
     ApiList,
@@ -17,7 +17,7 @@ from serai.operator import (
     NodeList,
     ScaleRequest,
 )
-from serai.report import MAX_REPORT_BYTES, NodeReport
+from serai.report import MAX_REPORT_BYTES
 from serai_scheduler.api.metrics import render
 from serai_scheduler.api.openapi import describe
 from serai_scheduler.service import Scheduler
@@ -140,7 +140,7 @@ class Handlers:
         return answer(NodeList(nodes=self._scheduler.nodes.statuses(now_s)))
 
     async def report(self, request: web.Request) -> web.Response:
-        self._scheduler.take_report(await read_body(request, NodeReport, MAX_REPORT_BYTES))
+        self._scheduler.take_report(await read_raw(request, MAX_REPORT_BYTES))
         return answer(Done(message="taken"))
 
     # Logs ----------------------------------------------------------------------------------------
