@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 from serai_agent.edge.layout import SLOT_PREFIX, TABLE
 
-ADMIN_MAINTENANCE = 0x01
-ADMIN_DRAIN = 0x08
+ADMIN_MAINTENANCE = 0x01 | 0x02 | 0x20
+ADMIN_DRAIN = 0x08 | 0x10
+CHECK_ENABLED = 0x04
 
 
 @dataclass(frozen=True)
 class SeenServer:
-    """One server as HAProxy has it; `up` is its own check's verdict."""
+    """One server as HAProxy has it; `up` is its check's verdict, `watched` if it has one."""
 
     slot: str
     name: str
@@ -22,6 +23,9 @@ class SeenServer:
     up: bool
     drain: bool
     maintenance: bool
+    queued: int = 0
+    weight: int = 1
+    watched: bool = True
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def parse_servers(
         if len(parts) < 19 or not parts[1].startswith(SLOT_PREFIX):
             continue
         slot, server_id, name, address = parts[1], int(parts[2]), parts[3], parts[4]
-        admin, port = int(parts[6]), parts[18]
+        admin, weight, port = int(parts[6]), int(parts[7]), parts[18]
         row = rows.get((slot, name), {})
         found.append(
             SeenServer(
@@ -88,8 +92,11 @@ def parse_servers(
                 maxconn=_number(row.get("slim", "")),
                 in_flight=_number(row.get("scur", "")),
                 up=row.get("status", "").startswith("UP"),
-                drain=bool(admin & ADMIN_DRAIN) or _number(row.get("weight", "1")) == 0,
+                drain=bool(admin & ADMIN_DRAIN) or weight == 0,
                 maintenance=bool(admin & ADMIN_MAINTENANCE),
+                queued=_number(row.get("qcur")),
+                weight=weight,
+                watched=bool(int(parts[13]) & CHECK_ENABLED),
             )
         )
     return tuple(found)
@@ -114,3 +121,53 @@ def parse_info(text: str) -> dict[str, str]:
 
 def _number(text: str | None) -> int:
     return int(text) if text and text.isdigit() else 0
+
+
+def parse_old_workers(text: str) -> tuple[int, ...]:
+    """Read the master's `show proc`: the process ids of workers that a reload retired."""
+    found: list[int] = []
+    old = False
+    for line in text.splitlines():
+        if line.startswith("#"):
+            old = line.startswith("# old workers")
+        parts = line.split()
+        if old and len(parts) > 1 and parts[0].isdigit() and parts[1] == "worker":
+            found.append(int(parts[0]))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Sections:
+    """The answers to several commands on one line, told apart by how each begins."""
+
+    stat: str = ""
+    servers: str = ""
+    routes: str = ""
+    table: str = ""
+    info: str = ""
+
+
+_BEGINNINGS = (
+    ("# pxname,", "stat"),
+    ("1\n# be_id", "servers"),
+    ("0x", "routes"),
+    ("# table:", "table"),
+    ("Name:", "info"),
+)
+
+
+def parse_sections(text: str) -> Sections:
+    """Split the answer to a line of `show …;show …`; a command without an answer gives ""."""
+    found: dict[str, str] = {}
+    for block in text.split("\n\n"):
+        part = block.strip("\n")
+        for beginning, name in _BEGINNINGS:
+            if part.startswith(beginning):
+                found[name] = part
+    return Sections(**found)
+
+
+def parse_seen(sections: Sections) -> Seen:
+    """Read what HAProxy has of servers, slots and routes."""
+    slots, rows = parse_stat(sections.stat)
+    return Seen(parse_map(sections.routes), parse_servers(sections.servers, rows), slots)

@@ -1,9 +1,13 @@
-"""HAProxy's configuration as text, from settings. Pure."""
+"""HAProxy's configuration as text, from settings. Pure.
 
+Everything that varies at run time (routes, weights, limits, servers) is in a map or is set over the
+runtime API; the text here changes only with the settings and with the number of slots.
+"""
+
+import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
-from serai_agent.edge.layout import CLASSES, MAX_ENDPOINT_DEPTH, TABLE, SlotClass, slot_name
+from serai_agent.edge.layout import CHECK, CLASSES, MAX_ENDPOINT_DEPTH, TABLE, SlotClass, slot_name
 
 FILES_PER_CONNECTION = 2
 FILES_RESERVED = 300
@@ -30,50 +34,81 @@ class ServerLine:
 
 @dataclass(frozen=True)
 class EdgeSettings:
-    """Where and how HAProxy runs; `slots` is how many slots each class has."""
+    """How HAProxy runs; `slots` is how many slots each class has.
 
-    folder: Path
+    It runs in its state folder, so that no path is too long for a socket.
+    """
+
     host: str
     port: int
     threads: int
     maxconn: int
     slots: dict[SlotClass, int]
 
-    def path(self, name: str) -> Path:
-        return self.folder / name
-
 
 DEFAULT_SLOTS = {kind: 32 if kind.queue_timeout_s == 30 and kind.retries else 8 for kind in CLASSES}
+ROUTE_MAP = "route.map"
+STATS_SOCKET = "stats.sock"
+LOG_SOCKET = "log.sock"
+HANDOVER_SOCKET = "handover.sock"
+METRICS_SOCKET = "metrics.sock"
 
 
-def render(settings: EdgeSettings, servers: dict[str, tuple[ServerLine, ...]]) -> str:
-    """Return the whole configuration; `servers` gives those that each slot holds now."""
+def render(
+    settings: EdgeSettings, servers: dict[str, tuple[ServerLine, ...]], hold: str = ""
+) -> str:
+    """Return the whole configuration; `servers` gives those that each slot holds now.
+
+    `hold` is the text of hold.lua: the first line names what all of this was made from.
+    """
     parts = [
+        _head(fingerprint(settings, hold)),
         _global(settings),
         _defaults(),
         _frontend(settings),
-        _metrics(settings),
-        _handover(settings),
+        _metrics(),
+        _handover(),
     ]
+    parts += _slots(settings, servers)
+    return "\n".join(parts)
+
+
+def fingerprint(settings: EdgeSettings, hold: str) -> str:
+    """Return a name for a configuration apart from its servers, which change without a reload."""
+    fixed = [_global(settings), _defaults(), _frontend(settings), _metrics(), _handover(), hold]
+    fixed += _slots(settings, {})
+    return hashlib.sha256("\n".join(fixed).encode()).hexdigest()[:16]
+
+
+def is_made_from(text: str, mark: str) -> bool:
+    """Say whether a configuration's text bears this fingerprint."""
+    return text.startswith(_head(mark))
+
+
+def _head(mark: str) -> str:
+    return f"# Written by Serai from settings {mark}; changes are lost at the next reload."
+
+
+def _slots(settings: EdgeSettings, servers: dict[str, tuple[ServerLine, ...]]) -> list[str]:
+    parts = []
     for kind in CLASSES:
         parts.append(_slot_defaults(kind))
         for number in range(settings.slots.get(kind, 0)):
             name = slot_name(kind, number)
             parts.append(_slot(name, kind, servers.get(name, ())))
-    return "\n".join(parts)
+    return parts
 
 
 def _global(settings: EdgeSettings) -> str:
-    return f"""# Written by Serai; changes are lost at the next reload.
-global
-    log {settings.path("log.sock")} len 2048 format raw local0 info
-    stats socket {settings.path("stats.sock")} mode 600 level admin expose-fd listeners
+    return f"""global
+    log unix@{LOG_SOCKET} len 2048 format raw local0 info
+    stats socket unix@{STATS_SOCKET} mode 600 level admin expose-fd listeners
     stats timeout 30s
     maxconn {settings.maxconn}
     nbthread {settings.threads}
     hard-stop-after 30m
-    setenv SERAI_ROUTE_MAP {settings.path("route.map")}
-    lua-load {settings.path("hold.lua")}
+    setenv SERAI_ROUTE_MAP {ROUTE_MAP}
+    lua-load-per-thread hold.lua
     tune.lua.session-timeout 24h
     tune.bufsize 32768
 """
@@ -85,7 +120,7 @@ def _defaults() -> str:
     log global
     option http-no-delay
     option abortonclose
-    option forwardfor
+    option dontlognull
     timeout connect 2s
     timeout client 1h
     timeout server 1h
@@ -101,7 +136,7 @@ _FAILURES = {
     408: ("request_timeout", "the request did not arrive in time"),
     500: ("gateway_failed", "the gateway failed"),
     502: ("bad_gateway", "a replica closed the connection or sent something that is not HTTP"),
-    503: ("no_replica_in_time", "no replica took the request in time: all were busy, or away"),
+    503: ("%[lua.busy_code]", "%[lua.busy_message]"),
     504: ("timeout", "a replica did not answer in time"),
 }
 
@@ -110,24 +145,19 @@ def _errors() -> str:
     lines = []
     for status, (code, message) in _FAILURES.items():
         # What fails before there is a request has no id to tell, and needs a text without fields.
-        text = _body(code, message) if status >= 500 else _body(code, message, named=False)
-        retry = ' hdr retry-after "1"' if status == 503 else ""
+        named = status >= 500
+        retry = ' hdr retry-after "%[var(txn.retry_after)]"' if status == 503 else ""
         lines.append(
             f"    http-error status {status} content-type application/json "
-            f"{'lf-string' if status >= 500 else 'string'} {text}{retry}"
+            f"{'lf-string' if named else 'string'} {_body(code, message, named)}{retry}"
         )
     return "\n".join(lines) + "\n"
 
 
 def _body(code: str, message: str, named: bool = True) -> str:
     """Return an error body, quoted; `named` ones are log-formats that tell the request's id."""
-    if not named:
-        return f'\'{{"error":{{"code":"{code}","message":"{message}"}}}}\''
-    body = (
-        f'{{"error":{{"code":"{code}","message":"{message}",'
-        '"request_id":"%[var(txn.request_id)]"}}'
-    )
-    return "'" + body + "}'" if body.count("{") > body.count("}") else "'" + body + "'"
+    id_field = ',"request_id":"%[var(txn.request_id)]"' if named else ""
+    return f'\'{{"error":{{"code":"{code}","message":"{message}"{id_field}}}}}\''
 
 
 def _return(status: int, code: str, message: str, condition: str, retry: bool = False) -> str:
@@ -142,14 +172,18 @@ _FIELDS = (
     ("api", 1, ""),
     ("depth", 2, ""),
     ("backend", 3, ""),
+    ("other", 4, ""),
     ("weight", 5, ",add(0)"),
     ("limit", 6, ",add(0)"),
     ("body_max", 8, ",add(0)"),
     ("server_ms", 9, ",add(0)"),
     ("retry", 11, ""),
     ("version", 12, ""),
+    ("other_version", 13, ""),
     ("retry_after", 14, ""),
 )
+
+_LOG = "%[var(txn.api)]|%[var(txn.version)]|%ST|%Ta|%ts|%U|%B|%[var(txn.refused)]|%lc|%pid"
 
 
 def _frontend(settings: EdgeSettings) -> str:
@@ -157,27 +191,22 @@ def _frontend(settings: EdgeSettings) -> str:
         f"    http-request set-var(txn.{name}) var(txn.route),field({number},|){cast}"
         for name, number, cast in _FIELDS
     )
-    strips = "\n".join(
-        f"    http-request set-header x-forwarded-prefix /%[path,field(2,/,{depth})] "
-        f"if !handed_over {{ var(txn.depth) -m str {depth} }}\n"
-        f"    http-request set-path /%[path,field({depth + 2},/,0)] "
-        f"if !handed_over {{ var(txn.depth) -m str {depth} }}"
-        for depth in range(1, MAX_ENDPOINT_DEPTH + 1)
-    )
-    log = "%[var(txn.api)]|%[var(txn.version)]|%ST|%Ta|%ts|%U|%B|%Tw|%[var(txn.refused)]"
     return f"""frontend public from base
     bind {settings.host}:{settings.port}
-    log-format "{log}"
+    bind unix@{HANDOVER_SOCKET} accept-proxy mode 600 name handover
+    log-format "{_LOG}"
+    acl handed_over var(txn.backend) -m str handover
     http-request set-var(txn.request_id) req.hdr(x-request-id) if {{ req.hdr(x-request-id) -m reg ^[A-Za-z0-9._:/+=@-]{{1,128}}$ }}
     http-request set-var(txn.request_id) uuid() if !{{ var(txn.request_id) -m found }}
     http-request set-header x-request-id %[var(txn.request_id)]
-    http-after-response set-header x-request-id %[var(txn.request_id)]
+    http-after-response set-header x-request-id %[var(txn.request_id)] if {{ var(txn.request_id) -m found }}
+    http-request set-log-level silent if {{ path /_serai/healthz }}
     http-request return status 200 content-type application/json string '{{"status":"alive"}}' if {{ path /_serai/healthz }}
     http-request set-var(txn.key) path,concat(/)
-    http-request set-var(txn.route) var(txn.key),map_beg({settings.path("route.map")})
+    http-request set-var(txn.route) var(txn.key),map_beg({ROUTE_MAP})
 {_return(404, "not_found", "no API has this path", "!{ var(txn.route) -m found }")}
 {fields}
-{_choice()}{_admission()}{strips}
+{_choice()}{_admission()}{_forwarding()}
     use_backend handover if handed_over
     use_backend %[var(txn.backend)]
 
@@ -189,28 +218,22 @@ backend {TABLE} from base
 def _choice() -> str:
     """Return the rules that choose between the two versions of an API."""
     return """    http-request set-var(txn.pin) req.hdr(x-serai-version)
-    http-request set-var(txn.other) var(txn.route),field(4,|)
-    http-request set-var(txn.other_version) var(txn.route),field(13,|)
+    http-request set-var(txn.held_ms) req.hdr(x-serai-held-ms),add(0) if { so_name handover }
     http-request set-var(txn.draw) rand(1000)
-    acl to_other var(txn.draw),sub(txn.weight) -m int lt 0
-    acl pin_other var(txn.pin),strcmp(txn.other_version) eq 0
-    acl pin_main var(txn.pin),strcmp(txn.version) eq 0
+    acl pinned_main var(txn.pin),strcmp(txn.version) eq 0
+    acl pinned_other var(txn.pin),strcmp(txn.other_version) eq 0
     acl has_other var(txn.other) -m len gt 0
-    acl pinned var(txn.pin) -m found
-    acl handed_over var(txn.backend) -m str handover
-    http-request set-var(txn.take_other) bool(true) if has_other pinned pin_other
-    http-request set-var(txn.take_other) bool(true) if has_other to_other !pin_main
+    acl drawn_other var(txn.draw),sub(txn.weight) -m int lt 0
+    http-request set-var(txn.take_other) bool(true) if has_other pinned_other
+    http-request set-var(txn.take_other) bool(true) if has_other drawn_other !pinned_main
     http-request set-var(txn.backend) var(txn.other) if { var(txn.take_other) -m bool }
     http-request set-var(txn.version) var(txn.other_version) if { var(txn.take_other) -m bool }
-    http-request del-header x-serai- -m beg
-    http-request set-header x-serai-total-timeout-ms %[var(txn.route),field(10,|)]
 """
 
 
 def _admission() -> str:
     """Return the rules that refuse, count and hold requests."""
-    return f"""    http-request set-header x-forwarded-proto http
-    http-request set-var(txn.refused) str(body) if {{ req.hdr_val(content-length),sub(txn.body_max) gt 0 }}
+    return f"""    http-request set-var(txn.refused) str(body) if {{ req.body_size,sub(txn.body_max) gt 0 }}
 {_return(413, "body_too_large", "the body is larger than this API takes", "{ var(txn.refused) -m found }")}
     http-request track-sc0 var(txn.api) table {TABLE}
     http-request set-var(txn.refused) str(queue) if {{ sc_conn_cur(0),sub(txn.limit) gt 0 }}
@@ -224,19 +247,37 @@ def _admission() -> str:
 """
 
 
-def _metrics(settings: EdgeSettings) -> str:
+def _forwarding() -> str:
+    """Return the rules for what a replica sees; what is handed over must arrive as it came."""
+    strips = "\n".join(
+        f"    http-request set-header x-forwarded-prefix /%[path,field(2,/,{depth})] "
+        f"if !handed_over {{ var(txn.depth) -m str {depth} }}\n"
+        f"    http-request set-path /%[path,field({depth + 2},/,0)] "
+        f"if !handed_over {{ var(txn.depth) -m str {depth} }}"
+        for depth in range(1, MAX_ENDPOINT_DEPTH + 1)
+    )
+    return f"""    http-request del-header x-serai- -m beg
+    http-request set-log-level silent if handed_over
+    http-request set-header x-serai-held-ms %[var(txn.held_ms)] if handed_over
+    http-request set-header x-serai-version %[var(txn.pin)] if handed_over {{ var(txn.pin) -m found }}
+    http-request set-header x-serai-total-timeout-ms %[var(txn.route),field(10,|)] if !handed_over
+    http-request add-header x-forwarded-for %[src] if !handed_over
+    http-request set-header x-forwarded-proto http if !handed_over
+{strips}"""
+
+
+def _metrics() -> str:
     return f"""frontend metrics from base
-    bind {settings.path("metrics.sock")} mode 600
+    bind unix@{METRICS_SOCKET} mode 600
     no log
     http-request use-service prometheus-exporter if {{ path /metrics }}
     http-request return status 404
 """
 
 
-def _handover(settings: EdgeSettings) -> str:
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "*", "") else settings.host
+def _handover() -> str:
     return f"""backend handover from base
-    server self {host}:{settings.port}
+    server self unix@{HANDOVER_SOCKET} send-proxy-v2
 """
 
 
@@ -262,7 +303,7 @@ def _slot(name: str, kind: SlotClass, servers: tuple[ServerLine, ...]) -> str:
     lines = [f"backend {name} from slot{kind.label}"]
     lines += [
         f"    server {server.name} {server.address} id {server.id} maxconn {server.maxconn} "
-        f"check inter 1s fall 2 rise 1{' weight 0' if server.drain else ''}"
+        f"{CHECK}{' weight 0' if server.drain else ''}"
         for server in servers
     ]
     return "\n".join(lines) + "\n"

@@ -8,6 +8,8 @@ SLOT_PREFIX = "slot_"
 TABLE = "st_api"
 MAX_ENDPOINT_DEPTH = 4
 NEVER = "never"
+CHECK = "check inter 1s fall 2 rise 1 observe layer4 error-limit 3 on-error mark-down"
+"""How a server is watched: by a check each second, and by the connections made to it."""
 
 
 @dataclass(frozen=True, order=True)
@@ -66,7 +68,7 @@ class RouteEntry:
     retry_after_s: int
 
     def text(self) -> str:
-        """Return the value as the map holds it; hold.lua reads fields 3, 7 and 12."""
+        """Return the value as the map holds it; hold.lua reads fields 3, 4, 5, 7, 12 and 13."""
         return "|".join(
             str(field)
             for field in (
@@ -107,16 +109,16 @@ def parse_entry(text: str) -> RouteEntry | None:
 
 def entry_for(route: Route, slots: dict[str, str], capacity: int) -> RouteEntry:
     """Return the map's value for a route; `slots` gives the slot of each of its versions."""
-    serving = [share for share in route.versions if share.share]
-    main = max(route.versions, key=lambda share: share.share, default=None)
-    other = next((share for share in route.versions if share is not main), None)
-    weight = other.share if other and len(serving) > 1 else 0
+    # The largest share first; the first named wins a tie, so that the order never flips by itself.
+    ranked = sorted(route.versions, key=lambda share: -share.share)
+    main = ranked[0] if ranked else None
+    other = ranked[1] if len(ranked) > 1 else None
     return RouteEntry(
         api=route.api,
         depth=route.endpoint.count("/"),
         stable=slots.get(main.version, "") if main else "",
         canary=slots.get(other.version, "") if other else "",
-        weight=min(weight, SHARE_WHOLE),
+        weight=min(other.share, SHARE_WHOLE) if other else 0,
         limit=capacity + route.queue_limit,
         hold_ms=route.hold_limit_s * 1000,
         body_max_bytes=route.body_max_bytes,

@@ -6,7 +6,9 @@ import logging
 import socket
 from pathlib import Path
 
+from serai.errors import ConfigError
 from serai_agent.edge.outcomes import Outcomes
+from serai_agent.edge.socket import reachable
 
 log = logging.getLogger(__name__)
 
@@ -26,13 +28,21 @@ class LogSocket:
         self._socket: socket.socket | None = None
 
     def open(self) -> None:
-        """Bind anew: a running HAProxy finds the new socket by its path."""
+        """Bind anew, where a running HAProxy finds it by its path; ConfigError if that fails."""
         _raise_queue_length()
-        self._path.unlink(missing_ok=True)
         opened = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         opened.setblocking(False)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
-        opened.bind(str(self._path))
+        try:
+            self._path.unlink(missing_ok=True)
+            with reachable(self._path) as short:
+                opened.bind(short)
+        except OSError as error:
+            opened.close()
+            raise ConfigError(
+                f"cannot listen for HAProxy's log at {self._path}: {error.strerror}; "
+                "make the folder writable"
+            ) from error
         self._socket = opened
         asyncio.get_running_loop().add_reader(opened, self._read)
 

@@ -5,31 +5,63 @@ from dataclasses import dataclass, field
 
 from serai.report import LATENCY_BOUNDS_MS
 
-FIELDS = 9
+FIELDS = 10
 CLIENT_GONE = 5
+MOST_KEYS = 4000
+KEPT_WORKERS = 64
 _BUCKETS = len(LATENCY_BOUNDS_MS) + 1
 
 
 @dataclass
 class Sums:
-    """Counters of one API version since the aggregation began."""
+    """Counters of one API version since the aggregation began; `refused` is by reason.
 
+    `arrivals` is kept by the reader: the most that was ever seen completed or under way.
+    """
+
+    arrivals: int = 0
     completions: int = 0
     outcomes: list[int] = field(default_factory=lambda: [0] * 6)
-    refused: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
     buckets: list[int] = field(default_factory=lambda: [0] * _BUCKETS)
     latency_sum_ms: float = 0.0
     bytes_in: int = 0
     bytes_out: int = 0
 
 
+@dataclass
+class _Worker:
+    """Which of a HAProxy worker's numbered lines came."""
+
+    lowest: int
+    highest: int
+    lines: int = 1
+
+    @property
+    def lost(self) -> int:
+        return max(0, self.highest - self.lowest + 1 - self.lines)
+
+
 class Outcomes:
-    """Takes log lines `API|VERSION|STATUS|MS|STATE|IN|OUT|WAIT|REFUSED`."""
+    """Takes log lines `API|VERSION|STATUS|MS|STATE|IN|OUT|REFUSED|NUMBER|PID`.
+
+    Each worker numbers its lines, so that missing ones show, whoever dropped them.
+    """
 
     def __init__(self) -> None:
         self.sums: dict[tuple[str, str], Sums] = {}
         self.lines = 0
         self.damaged = 0
+        self._workers: dict[bytes, _Worker] = {}
+        self._lost_before = 0
+
+    @property
+    def lost(self) -> int:
+        """Return how many lines never came, or came damaged.
+
+        A worker's last lines show as lost only when a later one of it comes.
+        """
+        return self._lost_before + self.damaged + sum(w.lost for w in self._workers.values())
 
     def add(self, line: bytes) -> None:
         """Count one line; a damaged one is counted as such."""
@@ -40,30 +72,52 @@ class Outcomes:
         if len(parts) != FIELDS:
             self.damaged += 1
             return
-        api, version, status, milliseconds, state, received, sent, _, refused = parts
-        if api in (b"-", b""):
-            return  # no API: a path that nobody has
-        key = (api.decode(), version.decode() if version != b"-" else "")
-        sums = self.sums.get(key)
-        if sums is None:
-            sums = self.sums[key] = Sums()
         try:
-            code, took_ms = int(status), float(milliseconds)
-            sums.bytes_in += int(received)
-            sums.bytes_out += int(sent)
+            self._number(parts[9], int(parts[8]))
+            if parts[0] not in (b"-", b""):  # else a path that nobody has
+                self._count(parts)
         except ValueError:
             self.damaged += 1
+
+    def _number(self, pid: bytes, number: int) -> None:
+        worker = self._workers.get(pid)
+        if worker is None:
+            if len(self._workers) >= KEPT_WORKERS:
+                self._lost_before += self._workers.pop(next(iter(self._workers))).lost
+            self._workers[pid] = _Worker(number, number)
             return
+        worker.lines += 1
+        worker.lowest = min(worker.lowest, number)
+        worker.highest = max(worker.highest, number)
+
+    def _count(self, parts: list[bytes]) -> None:
+        api, version, status, milliseconds, state, received, sent, refused, _, _ = parts
+        code, took_ms = int(status), max(float(milliseconds), 0.0)
+        bytes_in, bytes_out = int(received), int(sent)
+        sums = self.sums_of(api.decode(), version.decode() if version != b"-" else "")
+        sums.bytes_in += bytes_in
+        sums.bytes_out += bytes_out
         sums.completions += 1
-        gone = state[:1] == b"C" or not 100 <= code <= 599
+        gone = state[:1] in (b"C", b"c") or not 100 <= code <= 599
         sums.outcomes[CLIENT_GONE if gone else code // 100 - 1] += 1
-        if refused not in (b"-", b""):
-            sums.refused += 1
-        took_ms = max(took_ms, 0.0)
+        reason = "queue_timeout" if state[:2] == b"sQ" else refused.decode()
+        if reason not in ("-", ""):
+            sums.refused[reason] = sums.refused.get(reason, 0) + 1
         sums.buckets[bisect_left(LATENCY_BOUNDS_MS, took_ms)] += 1
         sums.latency_sum_ms += took_ms
 
-    def forget(self, api: str) -> None:
-        """Drop the sums of an API that is gone."""
-        for key in [key for key in self.sums if key[0] == api]:
+    def sums_of(self, api: str, version: str) -> Sums:
+        """Return the sums of an API version, new ones at its first request."""
+        sums = self.sums.get((api, version))
+        if sums is None:
+            sums = self.sums[api, version] = Sums()
+        return sums
+
+    def keep(self, wanted: set[tuple[str, str]]) -> None:
+        """Drop the oldest sums of what is no longer wanted, once there are very many.
+
+        Never sooner: a version that comes back must not count from zero within the same run.
+        """
+        surplus = len(self.sums) - MOST_KEYS
+        for key in [key for key in self.sums if key not in wanted][: max(0, surplus)]:
             del self.sums[key]

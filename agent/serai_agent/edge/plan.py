@@ -4,69 +4,126 @@ The slot of an API version is read from HAProxy itself (its map, else the server
 there is no table that could disagree with it.
 """
 
+import ipaddress
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from serai.model import Server
 from serai.routes import Route
 from serai_agent.edge.answers import Seen, SeenServer
-from serai_agent.edge.layout import class_of, entry_for, parse_entry, slot_class
+from serai_agent.edge.layout import (
+    CHECK,
+    MAX_ENDPOINT_DEPTH,
+    class_of,
+    entry_for,
+    parse_entry,
+    slot_class,
+)
 
-CHECK = "check inter 1s fall 2 rise 1"
+_SAFE = re.compile(r"[A-Za-z0-9._~+-]{1,128}")
+_SAFE_ENDPOINT = re.compile(rf"(/[A-Za-z0-9._~-]+){{1,{MAX_ENDPOINT_DEPTH}}}")
+
+Place = tuple[str, str]
+"""A slot and the name of a server in it."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """One line for HAProxy; `leaving` marks steps of a server that goes, which may take a while."""
+
+    api: str
+    text: str
+    leaving: bool = False
+
+
+@dataclass(frozen=True)
+class Target:
+    """What HAProxy shall have: servers by place, the map's values by key.
+
+    `growth` names the slot classes (labels) that have too few slots; `problems` tells what of the
+    orders cannot be carried out and why.
+    """
+
+    servers: dict[Place, Server]
+    entries: dict[str, str]
+    growth: tuple[str, ...]
+    problems: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Commands in their order: servers first, then the map, then what goes.
+    """Commands in their order: servers that come, then the map, then servers that go."""
 
-    `growth` names the slot classes (labels) that have too few slots: a reload must add some
-    before the rest can be carried out. `settled` says that nothing is left to do.
-    """
-
-    commands: tuple[str, ...]
-    growth: tuple[str, ...]
+    commands: tuple[Command, ...]
+    target: Target
 
     @property
-    def settled(self) -> bool:
-        return not self.commands and not self.growth
+    def unsettled(self) -> frozenset[str]:
+        """Return the APIs whose orders HAProxy does not follow yet."""
+        return frozenset(command.api for command in self.commands if not command.leaving)
 
 
-Key = tuple[str, str, str]
-
-
-def plan(routes: Sequence[Route], servers: Sequence[Server], seen: Seen, map_path: str) -> Plan:
+def plan(routes: Sequence[Route], servers: Sequence[Server], seen: Seen, map_name: str) -> Plan:
     """Return what to do now; carried out and planned again it comes to rest."""
-    slots, growth = _slots(routes, seen)
-    ready = _ready(routes, servers)
-    wanted = _wanted_servers(routes, ready, slots)
+    target = target_of(routes, servers, seen)
     draining = {name for route in routes for name in route.draining}
     commands = [
-        *_additions(wanted, seen, draining),
-        *_map_changes(routes, ready, slots, seen, map_path),
-        *_removals(wanted, seen, draining),
+        *_additions(target, seen, draining),
+        *_map_changes(target, seen, map_name),
+        *_removals(target, seen, draining),
     ]
-    return Plan(tuple(commands), growth)
+    return Plan(tuple(commands), target)
+
+
+def target_of(routes: Sequence[Route], servers: Sequence[Server], seen: Seen) -> Target:
+    """Return what HAProxy shall have, keeping every version in the slot that it has already."""
+    usable = [route for route in routes if _route_problem(route) is None]
+    slots, growth = _slots(usable, seen)
+    ready, strange = _ready(usable, servers)
+    wanted: dict[Place, Server] = {}
+    entries: dict[str, str] = {}
+    for route in usable:
+        mine = {version: slot for (api, version), slot in slots.items() if api == route.api}
+        serving = {share.version for share in route.versions if share.share}
+        capacity = 0
+        for server in ready[route.api]:
+            if (slot := mine.get(server.version)) is not None:
+                wanted[slot, server.id] = server
+            if server.version in serving and server.replica not in route.draining:
+                capacity += server.capacity
+        entries[route.endpoint + "/"] = entry_for(route, mine, capacity).text()
+    problems = [told for route in routes if (told := _route_problem(route)) is not None]
+    return Target(wanted, entries, growth, (*problems, *strange))
+
+
+def _route_problem(route: Route) -> str | None:
+    names = [route.api, *(share.version for share in route.versions)]
+    if not all(_SAFE.fullmatch(name) for name in names):
+        return f"route of {route.api!r}: a name has characters that HAProxy cannot be told"
+    if not _SAFE_ENDPOINT.fullmatch(route.endpoint):
+        return f"route of {route.api!r}: endpoint {route.endpoint!r} cannot be routed"
+    return None
 
 
 def owners(seen: Seen) -> dict[str, tuple[str, str]]:
     """Return which (API, version) each slot in use belongs to."""
     found: dict[str, tuple[str, str]] = {}
     for server in seen.servers:
-        found[server.slot] = _version_of(server.name)
+        found[server.slot] = version_of(server.name)
     for text in seen.routes.values():
         entry = parse_entry(text)
-        if entry is not None:
-            for slot, version in (
-                (entry.stable, entry.stable_version),
-                (entry.canary, entry.canary_version),
-            ):
-                if slot:
-                    found[slot] = (entry.api, version)
+        if entry is None:
+            continue
+        both = ((entry.stable, entry.stable_version), (entry.canary, entry.canary_version))
+        for slot, version in both:
+            if slot in seen.slots:
+                found[slot] = (entry.api, version)
     return found
 
 
-def _version_of(server: str) -> tuple[str, str]:
-    """Return API and version from a server's name `API.VERSION.NUMBER.PROCESS`."""
+def version_of(server: str) -> tuple[str, str]:
+    """Return API and version from a server's name `API.VERSION.ANYTHING`."""
     parts = server.split(".")
     return (parts[0], parts[1]) if len(parts) >= 2 else (server, "")
 
@@ -76,127 +133,129 @@ def _slots(
 ) -> tuple[dict[tuple[str, str], str], tuple[str, ...]]:
     """Return the slot of each version of each route, and the classes that lack slots."""
     taken = owners(seen)
-    by_key: dict[Key, str] = {}
+    by_key: dict[tuple[str, str, str], str] = {}
     for slot, (api, version) in sorted(taken.items()):
         by_key.setdefault((api, version, class_of(slot)), slot)
-    free = [slot for slot in sorted(seen.slots, key=_slot_order) if slot not in taken]
+    free: dict[str, list[str]] = {}
+    for slot in sorted(seen.slots.keys() - taken.keys(), key=_slot_number, reverse=True):
+        free.setdefault(class_of(slot), []).append(slot)
     assigned: dict[tuple[str, str], str] = {}
     missing: set[str] = set()
     for route in routes:
         label = slot_class(route).label
         for share in route.versions:
             known = by_key.get((route.api, share.version, label))
-            slot_now = known or next((name for name in free if class_of(name) == label), None)
-            if slot_now is None:
+            if known is not None:
+                assigned[route.api, share.version] = known
+            elif free.get(label):
+                assigned[route.api, share.version] = free[label].pop()
+            else:
                 missing.add(label)
-                continue
-            if known is None:
-                free.remove(slot_now)
-            assigned[route.api, share.version] = slot_now
     return assigned, tuple(sorted(missing))
 
 
-def _slot_order(slot: str) -> tuple[str, int]:
-    return class_of(slot), int(slot.rpartition("_")[2])
+def _slot_number(slot: str) -> int:
+    return int(slot.rpartition("_")[2])
 
 
-def _ready(routes: Sequence[Route], servers: Sequence[Server]) -> dict[str, list[Server]]:
-    """Return the servers of each API that is routed."""
+def _ready(
+    routes: Sequence[Route], servers: Sequence[Server]
+) -> tuple[dict[str, list[Server]], list[str]]:
+    """Return the usable servers of each routed API, and what is wrong with others."""
     ready: dict[str, list[Server]] = {route.api: [] for route in routes}
+    problems = []
     for server in servers:
-        if server.api in ready:
+        if server.api not in ready:
+            continue
+        problem = _server_problem(server)
+        if problem is None:
             ready[server.api].append(server)
-    return ready
+        else:
+            problems.append(f"server {server.id!r} left out: {problem}")
+    return ready, problems
 
 
-def _wanted_servers(
-    routes: Sequence[Route],
-    ready: dict[str, list[Server]],
-    slots: dict[tuple[str, str], str],
-) -> dict[tuple[str, str], Server]:
-    """Return the servers that shall be there, by slot and name."""
-    return {
-        (slot, server.id): server
-        for route in routes
-        for server in ready[route.api]
-        if (slot := slots.get((route.api, server.version))) is not None
-    }
+def _server_problem(server: Server) -> str | None:
+    if not _SAFE.fullmatch(server.id) or version_of(server.id) != (server.api, server.version):
+        return "its id has to begin with API.VERSION."
+    if server.capacity < 1 or not 0 < server.port < 65536:
+        return "its capacity or port is out of range"
+    try:
+        ipaddress.ip_address(server.host)
+    except ValueError:
+        return f"its host {server.host!r} is not an IP address"
+    return None
 
 
-def _additions(
-    wanted: dict[tuple[str, str], Server], seen: Seen, draining: set[str]
-) -> Iterator[str]:
+def address_of(server: Server) -> str:
+    """Return a server's address as HAProxy shows it."""
+    return f"{ipaddress.ip_address(server.host)}:{server.port}"
+
+
+def _additions(target: Target, seen: Seen, draining: set[str]) -> Iterator[Command]:
     known = {(server.slot, server.name): server for server in seen.servers}
     used: dict[str, int] = {}
     for old in seen.servers:
         used[old.slot] = max(used.get(old.slot, 0), old.id)
-    for (slot, name), server in sorted(wanted.items()):
+    for (slot, name), server in sorted(target.servers.items()):
         there = known.get((slot, name))
-        address = f"{server.host}:{server.port}"
-        if there is not None and there.address != address:
-            continue  # an old server of that name: it is removed first, then added anew
         if server.replica in draining:
             continue
-        target = f"{slot}/{name}"
         if there is None:
             used[slot] = used.get(slot, 0) + 1
-            yield f"add server {target} {address} {CHECK} maxconn {server.capacity} id {used[slot]}"
-            yield f"enable health {target}"
-            yield f"enable server {target}"
-            continue
-        if there.maxconn != server.capacity:
-            yield f"set maxconn server {target} {server.capacity}"
-        if there.drain or there.maintenance:
-            yield f"set server {target} weight 1"
-            yield f"set server {target} state ready"
+            lines = _addition(f"{slot}/{name}", server, used[slot])
+        elif there.address == address_of(server):
+            lines = _corrections(f"{slot}/{name}", server, there)
+        else:
+            continue  # an old server of that name: it is removed first, then added anew
+        for line in lines:
+            yield Command(server.api, line)
 
 
-def _map_changes(
-    routes: Sequence[Route],
-    ready: dict[str, list[Server]],
-    slots: dict[tuple[str, str], str],
-    seen: Seen,
-    map_path: str,
-) -> Iterator[str]:
-    wanted: dict[str, str] = {}
-    for route in routes:
-        serving = {share.version for share in route.versions if share.share}
-        capacity = sum(
-            server.capacity
-            for server in ready[route.api]
-            if server.version in serving and server.replica not in route.draining
-        )
-        mine = {version: slot for (api, version), slot in slots.items() if api == route.api}
-        wanted[route.endpoint + "/"] = entry_for(route, mine, capacity).text()
-    for key, value in sorted(wanted.items()):
+def _addition(place: str, server: Server, number: int) -> Iterator[str]:
+    yield (f"add server {place} {address_of(server)} {CHECK} maxconn {server.capacity} id {number}")
+    yield f"enable health {place}"
+    yield f"enable server {place}"
+
+
+def _corrections(place: str, server: Server, there: SeenServer) -> Iterator[str]:
+    if there.maxconn != server.capacity:
+        yield f"set maxconn server {place} {server.capacity}"
+    if there.weight != 1:
+        yield f"set server {place} weight 1"
+    if not there.watched:
+        yield f"enable health {place}"
+    if there.drain or there.maintenance:
+        yield f"set server {place} state ready"
+
+
+def _map_changes(target: Target, seen: Seen, map_name: str) -> Iterator[Command]:
+    for key, value in sorted(target.entries.items()):
+        api = value.partition("|")[0]
         if key not in seen.routes:
-            yield f"add map {map_path} {key} {value}"
+            yield Command(api, f"add map {map_name} {key} {value}")
         elif seen.routes[key] != value:
-            yield f"set map {map_path} {key} {value}"
-    for key in sorted(seen.routes.keys() - wanted.keys()):
-        yield f"del map {map_path} {key}"
+            yield Command(api, f"set map {map_name} {key} {value}")
+    for key in sorted(seen.routes.keys() - target.entries.keys()):
+        yield Command(seen.routes[key].partition("|")[0], f"del map {map_name} {key}")
 
 
-def _removals(
-    wanted: dict[tuple[str, str], Server], seen: Seen, draining: set[str]
-) -> Iterator[str]:
+def _removals(target: Target, seen: Seen, draining: set[str]) -> Iterator[Command]:
     for server in seen.servers:
-        target = f"{server.slot}/{server.name}"
-        there = wanted.get((server.slot, server.name))
-        stays = there is not None and f"{there.host}:{there.port}" == server.address
-        if stays and there is not None and there.replica not in draining:
+        place = f"{server.slot}/{server.name}"
+        api = version_of(server.name)[0]
+        wanted = target.servers.get((server.slot, server.name))
+        stays = wanted is not None and address_of(wanted) == server.address
+        if stays and wanted is not None and wanted.replica not in draining:
             continue
         if not server.drain and not server.maintenance:
-            yield f"set server {target} state drain"
+            yield Command(api, f"set server {place} state drain")
         elif not stays and server.in_flight == 0:
             if not server.maintenance:
-                yield f"set server {target} state maint"
-            yield f"del server {target}"
+                yield Command(api, f"set server {place} state maint", leaving=True)
+            yield Command(api, f"del server {place}", leaving=True)
 
 
-def in_flight_of(servers: Sequence[SeenServer]) -> dict[str, int]:
-    """Return requests in flight per server name, over all slots."""
-    found: dict[str, int] = {}
-    for server in servers:
-        found[server.name] = found.get(server.name, 0) + server.in_flight
-    return found
+def without_maintenance(seen: Seen) -> Seen:
+    """Return what a reload keeps: a server under maintenance is on its way out."""
+    return replace(seen, servers=tuple(s for s in seen.servers if not s.maintenance))

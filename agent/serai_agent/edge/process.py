@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import re
 import resource
@@ -9,16 +10,21 @@ import shutil
 import signal
 import socket
 import subprocess
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
+import psutil
+
 from serai.errors import ConfigError, Unavailable
-from serai_agent.edge.answers import parse_info
-from serai_agent.edge.config import maxconn_for
+from serai_agent.edge.answers import parse_info, parse_old_workers
+from serai_agent.edge.config import STATS_SOCKET, maxconn_for
 from serai_agent.edge.socket import ask
 
 OLDEST = (2, 6)
 CHECK_LIMIT_S = 20.0
 START_LIMIT_S = 10.0
+END_LIMIT_S = 5.0
+CONFIG_FILE = "haproxy.cfg"
 POLL_S = 0.02
 
 
@@ -71,14 +77,14 @@ def computed_maxconn() -> int:
 
 
 class HaproxyProcess:
-    """The HAProxy of one state folder; it outlives this process."""
+    """The HAProxy of one state folder; it runs in that folder and outlives this process."""
 
     def __init__(self, folder: Path, program: str) -> None:
-        self._folder = folder
+        self._folder = folder.absolute()
         self._program = program
-        self.stats = folder / "stats.sock"
-        self._master = folder / "master.sock"
-        self._pid_file = folder / "haproxy.pid"
+        self.stats = self._folder / STATS_SOCKET
+        self._master = self._folder / "master.sock"
+        self._pid_file = self._folder / "haproxy.pid"
 
     def pid(self) -> int | None:
         """Return the master's process id while it runs; another program's id is not taken."""
@@ -86,34 +92,45 @@ class HaproxyProcess:
             pid = int(self._pid_file.read_text().split()[0])
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)  # one that has ended must not stay as a zombie
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-            state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
-        except (OSError, ValueError, IndexError):
+            found = psutil.Process(pid)
+            command = found.cmdline()
+            # The master executes itself anew now and then; for that moment it has no command line.
+            starting = not command and found.status() != psutil.STATUS_ZOMBIE
+        except (OSError, ValueError, IndexError, psutil.Error):
             return None
-        # The master executes itself anew now and then; for that moment it has no command line.
-        starting = not command and state != b"Z"
-        return pid if starting or str(self._folder).encode() in command else None
+        return pid if starting or str(self._folder) in command else None
 
     async def answers(self) -> bool:
-        """Say whether a HAProxy serves this folder now."""
+        """Say whether a HAProxy serves this folder now.
+
+        Raises Unavailable when one runs but does not answer: a second beside it would do harm.
+        """
         if self.pid() is None:
             return False
         try:
             return "Pid" in parse_info(await ask(self.stats, "show info"))
         except Unavailable:
-            return False
+            if self.pid() is None:
+                return False
+            raise
 
     async def check(self) -> None:
         """Let HAProxy check the configuration; ConfigError with its words when it refuses."""
         process = await asyncio.create_subprocess_exec(
-            *(self._program, "-c", "-q", "-f", str(self._folder / "haproxy.cfg")),
+            *(self._program, "-c", "-q", "-C", str(self._folder), "-f", CONFIG_FILE),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        async with asyncio.timeout(CHECK_LIMIT_S):
-            output, _ = await process.communicate()
+        try:
+            async with asyncio.timeout(CHECK_LIMIT_S):
+                output, _ = await process.communicate()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            raise Unavailable(f"haproxy -c did not end within {CHECK_LIMIT_S:g} s") from None
         if process.returncode:
-            raise ConfigError(f"HAProxy refuses its configuration: {output.decode()[-800:]}")
+            told = output.decode(errors="replace")[-800:]
+            raise ConfigError(f"HAProxy refuses its configuration: {told}")
 
     def _spawn(self) -> int:
         """Start the master in a session of its own; its process is nobody's to wait for."""
@@ -122,8 +139,8 @@ class HaproxyProcess:
         log = os.open(self._folder / "haproxy.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)
         null = os.open(os.devnull, os.O_RDONLY)
         arguments = [
-            *(self._program, "-W", "-S", f"{self._master},mode,600"),
-            *("-f", str(self._folder / "haproxy.cfg")),
+            *(self._program, "-W", "-S", "unix@master.sock,mode,600"),
+            *("-C", str(self._folder), "-f", CONFIG_FILE),
         ]
         actions = [
             (os.POSIX_SPAWN_DUP2, fd, target) for fd, target in ((null, 0), (log, 1), (log, 2))
@@ -136,75 +153,132 @@ class HaproxyProcess:
             os.close(log)
             os.close(null)
 
-    async def start(self, host: str, port: int) -> None:
-        """Start it detached and wait until it answers; ConfigError when the port is taken."""
-        check_port(host, port)
-        await self.check()
-        pid = self._spawn()
-        self._pid_file.write_text(str(pid))
-        try:
-            async with asyncio.timeout(START_LIMIT_S):
-                while not await self.answers():
-                    if self.pid() is None:
-                        told = (self._folder / "haproxy.log").read_text(errors="replace")[-800:]
-                        raise ConfigError(f"HAProxy ended at once: {told}")
-                    await asyncio.sleep(POLL_S)  # noqa: TID251  # a real process is waited for
-        except TimeoutError:
-            os.kill(pid, signal.SIGKILL)
-            raise Unavailable(f"HAProxy did not answer within {START_LIMIT_S:g} s") from None
+    async def start(self, host: str, port: int) -> bool:
+        """Start it detached and wait until it answers; False when another start came before.
 
-    async def reload(self) -> None:
-        """Let a new worker take over with the configuration as it is on disk now."""
-        await self.check()
-        before = parse_info(await ask(self.stats, "show info")).get("Pid")
-        await ask(self._master, "reload")
-        async with asyncio.timeout(START_LIMIT_S):
-            while True:
-                with contextlib.suppress(Unavailable):
-                    if parse_info(await ask(self.stats, "show info")).get("Pid") != before:
-                        return
+        Raises ConfigError when the port is taken or the configuration is refused, Unavailable when
+        it does not answer.
+        """
+        with self._alone():
+            if await self.answers():
+                return False
+            check_port(host, port)
+            await self.check()
+            pid = self._spawn()
+            self._pid_file.write_text(str(pid))
+            try:
+                await self._wait(self._answers_now, START_LIMIT_S)
+            except TimeoutError:
+                os.kill(pid, signal.SIGKILL)
+                raise Unavailable(f"HAProxy did not answer within {START_LIMIT_S:g} s") from None
+        return True
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let only one process at a time start a HAProxy here; the kernel frees a dead one's."""
+        lock = os.open(self._folder / "start.lock", os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError:
+            raise Unavailable(f"another process is starting HAProxy in {self._folder}") from None
+        finally:
+            os.close(lock)
+
+    async def _answers_now(self) -> bool:
+        if self.pid() is None:
+            told = (self._folder / "haproxy.log").read_text(errors="replace")[-800:]
+            raise ConfigError(f"HAProxy ended at once: {told}")
+        return await self._worker() is not None
+
+    async def _worker(self) -> str | None:
+        with contextlib.suppress(Unavailable):
+            return parse_info(await ask(self.stats, "show info")).get("Pid")
+        return None
+
+    async def _wait(self, probe: Callable[[], Awaitable[bool]], limit_s: float) -> None:
+        async with asyncio.timeout(limit_s):
+            while not await probe():  # noqa: ASYNC110
                 await asyncio.sleep(POLL_S)  # noqa: TID251  # a real process is waited for
 
+    async def reload(self) -> None:
+        """Let a new worker take over with the configuration as it is on disk now.
+
+        Raises ConfigError when it is refused, Unavailable when no new worker comes; the old one
+        goes on in both cases.
+        """
+        await self.check()
+        before = await self._worker()
+
+        async def renewed() -> bool:
+            return await self._worker() not in (before, None)
+
+        try:
+            # The master executes itself anew after a start, and is away for that moment.
+            await self._wait(self._master_answers, START_LIMIT_S)
+            await ask(self._master, "reload")
+            await self._wait(renewed, START_LIMIT_S)
+            # The master answers anew a little later than its new worker.
+            await self._wait(self._master_answers, START_LIMIT_S)
+        except TimeoutError:
+            raise Unavailable("HAProxy did not take its new configuration") from None
+
+    async def _master_answers(self) -> bool:
+        with contextlib.suppress(Unavailable):
+            return "# workers" in await ask(self._master, "show proc")
+        return False
+
     async def stop(self, grace_s: float) -> None:
-        """End it: requests in flight finish within the grace."""
+        """End it: requests in flight finish within the grace, what is left then is cut off."""
         pid = self.pid()
         if pid is None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGUSR1)
-        try:
-            async with asyncio.timeout(grace_s):
-                while self.pid() is not None:  # noqa: ASYNC110
-                    await asyncio.sleep(POLL_S)  # noqa: TID251  # a real process is waited for
-        except TimeoutError:
+        for number, limit_s in (
+            (signal.SIGUSR1, grace_s),
+            (signal.SIGTERM, END_LIMIT_S),
+            (signal.SIGKILL, END_LIMIT_S),
+        ):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+                if number is signal.SIGKILL:
+                    os.killpg(pid, number)  # the workers of a killed master would stay
+                else:
+                    os.kill(pid, number)
+            with contextlib.suppress(TimeoutError):
+                await self._wait(self._ended, limit_s)
+                break
         self._pid_file.unlink(missing_ok=True)
 
-    async def old_workers(self) -> list[str]:
+    async def _ended(self) -> bool:
+        return self.pid() is None
+
+    async def ask_old_workers(self, commands: Sequence[str]) -> list[str]:
         """Return the answers of workers that a reload retired but that still serve requests."""
-        told = await ask(self._master, "show proc")
-        in_old = False
         answers = []
-        for line in told.splitlines():
-            in_old = in_old or line.startswith("# old workers")
-            pid = line.split()[0] if line.split() else ""
-            if in_old and pid.isdigit() and "worker" in line:
+        with contextlib.suppress(Unavailable):  # the master is executing itself anew
+            for pid in parse_old_workers(await ask(self._master, "show proc")):
+                # One that has ended meanwhile has nothing to tell.
                 with contextlib.suppress(Unavailable):
-                    answers.append(await ask(self._master, f"@!{pid} show stat -1 6 -1"))
-            if line.startswith("# programs"):
-                break
+                    line = ";".join(f"@!{pid} {command}" for command in commands)
+                    answers.append(await ask(self._master, line))
         return answers
 
 
 def check_port(host: str, port: int) -> None:
     """Raise ConfigError when nobody can listen there."""
+    shown = host or "*"
     try:
-        with socket.socket() as probe:
+        found = socket.getaddrinfo(
+            None if host in ("", "*") else host,
+            port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE,
+        )
+        family, kind, protocol, _, address = found[0]
+        with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
+            probe.bind(address)
     except OSError as error:
         raise ConfigError(
-            f"cannot listen on {host}:{port}: {error.strerror}; stop what uses it or choose "
+            f"cannot listen on {shown}:{port}: {error.strerror}; stop what uses it or choose "
             "another port"
         ) from error

@@ -1,29 +1,68 @@
 """HAProxy's runtime API: text in, text out, nothing else."""
 
 import asyncio
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from serai.errors import Unavailable
 
 DEADLINE_S = 5.0
 ANSWER_LIMIT_BYTES = 64 * 2**20
+LINE_LIMIT_BYTES = 12_000
+"""How long one line of commands may be: HAProxy takes one buffer at most."""
+SOCKET_PATH_LIMIT_BYTES = 100
+
+
+@contextlib.contextmanager
+def reachable(path: Path) -> Iterator[str]:
+    """Give a path of a socket that is short enough for the kernel, however deep its folder is."""
+    if len(os.fsencode(path)) < SOCKET_PATH_LIMIT_BYTES:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
 
 
 async def ask(path: Path, command: str) -> str:
-    """Send one command (or several joined by `;`) and return the answer; Unavailable otherwise."""
+    """Send one line (commands joined by `;`) and return the answer; Unavailable otherwise."""
     try:
         async with asyncio.timeout(DEADLINE_S):
-            reader, writer = await asyncio.open_unix_connection(str(path))
+            with reachable(path) as short:
+                reader, writer = await asyncio.open_unix_connection(short)
             try:
-                writer.write(command.encode() + b"\n")
-                writer.write_eof()  # the master keeps a connection open until its end
-                answer = bytearray()
-                while chunk := await reader.read(65536):
-                    answer += chunk
-                    if len(answer) > ANSWER_LIMIT_BYTES:
-                        raise Unavailable(f"HAProxy's answer to {command[:60]!r} has no end")
+                return await _exchange(reader, writer, command)
             finally:
                 writer.close()
     except (OSError, TimeoutError) as error:
-        raise Unavailable(f"HAProxy does not answer at {path}: {error}") from error
+        why = str(error) or f"no answer within {DEADLINE_S:g} s"
+        raise Unavailable(f"HAProxy does not answer at {path}: {why}") from error
+
+
+async def _exchange(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, command: str
+) -> str:
+    writer.write(command.encode() + b"\n")
+    writer.write_eof()  # the master keeps a connection open until its end
+    answer = bytearray()
+    while chunk := await reader.read(65536):
+        answer += chunk
+        if len(answer) > ANSWER_LIMIT_BYTES:
+            raise Unavailable(f"HAProxy's answer to {command[:60]!r} has no end")
     return answer.decode("utf-8", "replace")
+
+
+def lines_of(commands: Sequence[str]) -> Iterator[str]:
+    """Join commands to as few lines as HAProxy takes."""
+    line = ""
+    for command in commands:
+        if line and len(line) + len(command) + 1 > LINE_LIMIT_BYTES:
+            yield line
+            line = ""
+        line = f"{line};{command}" if line else command
+    if line:
+        yield line
