@@ -8,11 +8,9 @@ from typing import Annotated
 
 import msgspec
 
-
 from serai.model import ApiState, Replica, Value, Version
 from serai.report import NodeReport
 from serai.spec.types import ApiSpec
-
 
 MAX_APIS_PER_DEPLOY = 40
 MAX_REQUEST_BYTES = 8 * 2**20
