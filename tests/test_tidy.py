@@ -9,7 +9,7 @@ FOLDERS = ("common", "agent", "scheduler", "runtime", "cli")
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 FILE_LINES, FUNCTION_LINES = 400, 50
-BROAD_EXCEPTS_ALLOWED = 14
+BROAD_EXCEPTS_ALLOWED = 11
 """Supervisors of loops, the user's predictor, and nothing else."""
 
 
@@ -59,13 +59,19 @@ def test_tests_use_no_mocks() -> None:
     assert not mocked, "if a test needs a mock, the shape is wrong: change the shape"
 
 
+def _swallows(node: ast.ExceptHandler) -> bool:
+    """Say whether a handler takes every error and does not pass it on as it was."""
+    broad = node.type is None or ast.unparse(node.type) in ("Exception", "BaseException")
+    last = node.body[-1]
+    return broad and not (isinstance(last, ast.Raise) and last.exc is None)
+
+
 def test_broad_excepts_stay_at_their_boundaries() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in SOURCES
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ExceptHandler)
-        and (node.type is None or ast.unparse(node.type) in ("Exception", "BaseException"))
+        if isinstance(node, ast.ExceptHandler) and _swallows(node)
     ]
     assert len(found) <= BROAD_EXCEPTS_ALLOWED, found
 

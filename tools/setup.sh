@@ -25,5 +25,7 @@ if [ ! -x "$venv/bin/uv" ]; then
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
 fi
 echo "installing into $venv"
-UV_PROJECT_ENVIRONMENT=$venv "$venv/bin/uv" sync --quiet --frozen --inexact --all-extras --group dev \
+UV_PROJECT_ENVIRONMENT=$venv "$venv/bin/uv" sync --quiet --frozen --inexact --compile-bytecode --all-extras --group dev \
     --python "$venv/bin/python"
+# Compiled once here, so that no command compiles its modules anew where bytecode is not written.
+"$venv/bin/python" -m compileall -q common agent scheduler runtime cli

@@ -52,7 +52,6 @@ class Info(Value):
     platform: str
     runtime_digest: str
     runtime_requirements: tuple[str, ...]
-    docker_problem: str | None = None
 
 
 class DeployItem(Value):

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -35,6 +35,10 @@ TICK_S = 0.25
 PART_MIN_AGE_S = 86_400.0
 
 
+CheckSpecs = Callable[[Sequence[ApiSpec]], Awaitable[tuple[Problem, ...]]]
+"""Says what keeps valid specs from running on this cluster's engine."""
+
+
 @dataclass(frozen=True)
 class Cluster:
     """What deploys are made for; the rest of `Info` the scheduler knows by itself."""
@@ -59,7 +63,7 @@ class Scheduler:
         parts: Blobs,
         cluster: Cluster,
         epoch: int,
-        check_specs: Callable[[Sequence[ApiSpec]], tuple[Problem, ...]],
+        check_specs: CheckSpecs,
         registry: CollectorRegistry,
     ) -> None:
         self.clock = clock
@@ -114,7 +118,7 @@ class Scheduler:
 
     # What the API calls --------------------------------------------------------------------------
 
-    def info(self, docker_problem: str | None) -> Info:
+    def info(self) -> Info:
         return Info(
             serai_version=self.cluster.serai_version,
             epoch=self.epoch,
@@ -124,7 +128,6 @@ class Scheduler:
             platform=self.cluster.platform,
             runtime_digest=self.cluster.runtime_digest,
             runtime_requirements=self.cluster.runtime_requirements,
-            docker_problem=docker_problem,
         )
 
     def _around(self) -> Surroundings:
@@ -136,22 +139,22 @@ class Scheduler:
 
     async def plan(self, request: DeployRequest) -> PlanAnswer:
         """Say what a deploy would do; DeployRefused with every reason why it would not."""
-        request = self._checked(request)
+        request = await self._checked(request)
         accepted = accept(request, await self.state.read(), self._around())
         return PlanAnswer(apis=tuple(one.plan for one in accepted))
 
     async def deploy(self, request: DeployRequest) -> PlanAnswer:
         """Begin a deploy; its blobs must be there already."""
-        request = self._checked(request)
+        request = await self._checked(request)
         async with self._deploying:
             await self._check_blobs(request)
             accepted = await self.orders.deploy(request, self._around(), accept)
         return PlanAnswer(apis=tuple(one.plan for one in accepted))
 
-    def _checked(self, request: DeployRequest) -> DeployRequest:
+    async def _checked(self, request: DeployRequest) -> DeployRequest:
         """Return the request with defaults filled in; the same rules as for a file hold here."""
         specs = [item.spec for item in request.apis]
-        problems = validate(specs) or self._check_specs(specs)
+        problems = validate(specs) or await self._check_specs(specs)
         if problems:
             raise DeployRefused(tuple(_field(problem) for problem in problems), "invalid_spec")
         items = [msgspec.structs.replace(i, spec=normalised(i.spec)) for i in request.apis]

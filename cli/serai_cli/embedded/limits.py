@@ -6,9 +6,22 @@ from serai.spec import Problem, embedded_problems
 from serai.spec.types import ApiSpec
 
 
-def not_on_one_machine(specs: Sequence[ApiSpec]) -> tuple[Problem, ...]:
-    """Return what keeps valid specs from running under `serai up`."""
-    return (*embedded_problems(specs), *_mounts(specs))
+def not_on_one_machine(specs: Sequence[ApiSpec], docker_problem: str | None) -> tuple[Problem, ...]:
+    """Return what keeps valid specs from running under `serai up`.
+
+    `docker_problem` says why dockerd cannot be used, None that it can.
+    """
+    return (*embedded_problems(specs), *_mounts(specs), *_containers(specs, docker_problem))
+
+
+def _containers(specs: Sequence[ApiSpec], docker_problem: str | None) -> Iterator[Problem]:
+    for spec in specs:
+        if docker_problem is not None and spec.pod is not None and spec.pod.containers:
+            yield Problem(
+                path=f"{spec.name}: pod.containers",
+                message=f"containers cannot run here: {docker_problem}; start dockerd, or give "
+                "pod.command, a program that listens on $PORT",
+            )
 
 
 def _mounts(specs: Sequence[ApiSpec]) -> Iterator[Problem]:

@@ -5,6 +5,7 @@ import os
 import platform
 import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 
@@ -12,6 +13,8 @@ from prometheus_client import CollectorRegistry
 
 from serai.clock import Clock
 from serai.memory import MemoryRegistry
+from serai.spec import Problem
+from serai.spec.types import ApiSpec
 from serai_agent.cache.node import NodeCache
 from serai_agent.cache.runtime import runtime_digest, runtime_requirements
 from serai_agent.edge.gateway import HaproxyGateway
@@ -75,6 +78,9 @@ class Node:
         if self.scheduler is not None:
             self.scheduler.reconciler.kick()
 
+    async def _check_specs(self, specs: Sequence[ApiSpec]) -> tuple[Problem, ...]:
+        return not_on_one_machine(specs, await self.engine.docker_problem())
+
     def make_scheduler(self, epoch: int) -> Scheduler:
         """Make the scheduler over this machine's ports."""
         cluster = Cluster(
@@ -93,7 +99,7 @@ class Node:
             parts=self.parts,
             cluster=cluster,
             epoch=epoch,
-            check_specs=not_on_one_machine,
+            check_specs=self._check_specs,
             registry=CollectorRegistry(),
         )
         return self.scheduler

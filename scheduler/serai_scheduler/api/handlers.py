@@ -65,7 +65,7 @@ class Handlers:
         return web.json_response(describe())
 
     async def info(self, request: web.Request) -> web.Response:
-        return answer(self._scheduler.info(docker_problem=None))
+        return answer(self._scheduler.info())
 
     # APIs ----------------------------------------------------------------------------------------
 

@@ -1,0 +1,138 @@
+"""What the commands show, from types to lines."""
+
+import msgspec
+
+from serai.model import ApiState, ReplicaState, Version, VersionContent
+from serai.operator import (
+    ApiDescription,
+    ApiList,
+    ApiPlan,
+    ApiStatus,
+    Change,
+    PlanAnswer,
+    ReplicaStatus,
+    Traffic,
+    VersionStatus,
+)
+from serai.spec.types import ApiSpec, Compute, Pod, Readiness
+from serai_cli.screens import NO_APIS, api_list, description, one_api, plan
+from serai_cli.tables import ago, cut, milliseconds, rate, size, table
+from serai_cli.waiting import Verdict, standing
+from tests.support.scheduling import NOW_S, replica
+
+STATUS = ApiStatus(
+    name="iris",
+    kind="RealtimeAPI",
+    state=ApiState.LIVE,
+    reason="all replicas are ready",
+    endpoint="/iris",
+    url="http://127.0.0.1:8080/iris",
+    version="v1-abc",
+    candidate="",
+    ready=2,
+    wanted=2,
+    traffic=Traffic(requests_per_s=12.34, responses_2xx=100, p50_ms=3.21, p99_ms=45.6),
+    updated_at_s=NOW_S - 90,
+)
+CONTENT = VersionContent(
+    predictor=None,
+    pod=Pod(command=("serve",)),
+    bundle="",
+    lock="",
+    runtime="",
+    python="",
+    compute=Compute(),
+    env={},
+    concurrency_per_replica=1,
+    readiness=Readiness(),
+    mounts=(),
+)
+
+
+def described(status: ApiStatus = STATUS) -> ApiDescription:
+    version = Version(api="iris", number=1, digest="abc", content=CONTENT, created_at_s=NOW_S - 60)
+    failed = replica("v1-abc", 2, ReplicaState.FAILED, reason="no memory", ended_at_s=NOW_S - 5)
+    return ApiDescription(
+        status=status,
+        spec=ApiSpec(name="iris", endpoint="/iris", pod=CONTENT.pod),
+        replicas=(
+            ReplicaStatus(replica=replica("v1-abc"), cpu_cores=0.5, memory_bytes=2**28),
+            ReplicaStatus(replica=failed),
+        ),
+        versions=(VersionStatus(version=version, role="serving", ready=2, traffic=Traffic()),),
+    )
+
+
+def test_the_list_leaves_out_errors_nobody_had_and_fits_80_columns() -> None:
+    header, row = api_list(ApiList(apis=(STATUS,)), NOW_S, width=100)
+    assert header.split() == [
+        "api", "status", "endpoint", "ready", "version", "req/s", "2xx", "p50", "p99", "updated",
+    ]  # fmt: skip
+    assert row.split() == [
+        "iris", "live", "/iris", "2/2", "v1-abc", "12", "100", "3.2ms", "46ms", "1m",
+    ]  # fmt: skip
+    assert all(len(line) <= 80 for line in api_list(ApiList(apis=(STATUS,)), NOW_S, width=80))
+
+
+def test_what_is_not_well_is_explained_below_the_list() -> None:
+    sick = msgspec.structs.replace(STATUS, state=ApiState.DEGRADED, reason="1 of 2 replicas ready")
+    assert api_list(ApiList(apis=(sick,)), NOW_S)[-1] == "iris: 1 of 2 replicas ready"
+
+
+def test_an_empty_list_says_what_to_do() -> None:
+    assert api_list(ApiList(apis=()), NOW_S) == [NO_APIS]
+
+
+def test_one_api_shows_how_to_call_it_and_why_an_update_failed() -> None:
+    failed = msgspec.structs.replace(STATUS, last_error="no module x", failed_version="v2-def")
+    text = "\n".join(one_api(described(failed), NOW_S))
+    assert "curl http://127.0.0.1:8080/iris" in text
+    assert "v2-def failed: no module x" in text
+
+
+def test_a_description_shows_replicas_and_versions() -> None:
+    text = "\n".join(description(described(), NOW_S))
+    assert "256Mi" in text and "0.50" in text and "no memory" in text and "serving" in text
+
+
+def test_a_plan_names_the_price_of_each_change() -> None:
+    changes = (
+        Change(path="env.A", before="1", after="2", restarts=True),
+        Change(path="endpoint", before="/a", after="/b", restarts=False),
+    )
+    answer = PlanAnswer(
+        apis=(
+            ApiPlan(
+                api="iris",
+                action="new version",
+                version="v2",
+                explanation="starts 1 replica",
+                changes=changes,
+            ),
+        )
+    )
+    lines = plan(answer)
+    assert lines[0] == "iris: new version (v2): starts 1 replica"
+    assert lines[2].split() == ["env.A", "1", "→", "2", "new", "replicas"]
+    assert lines[3].split() == ["endpoint", "/a", "→", "/b", "no", "restart"]
+
+
+def test_a_deploy_stands_as_the_scheduler_says() -> None:
+    mine = ApiPlan(api="iris", action="new version", version="v2-def", explanation="")
+
+    def verdict(**changes: object) -> Verdict:
+        return standing(mine, described(msgspec.structs.replace(STATUS, **changes))).verdict
+
+    assert verdict(candidate="v2-def") is Verdict.RUNNING
+    assert verdict(version="v2-def") is Verdict.SERVES
+    assert verdict(failed_version="v2-def", last_error="x") is Verdict.FAILED
+    assert verdict(candidate="v3-ghi") is Verdict.FAILED
+
+
+def test_quantities_are_short() -> None:
+    assert [ago(s) for s in (0, 59, 60, 7200, 200_000)] == ["0s", "59s", "1m", "2h", "2d"]
+    assert [milliseconds(v) for v in (None, 0.26, 12.4)] == ["-", "0.3ms", "12ms"]
+    assert [rate(v) for v in (None, 0.04, 1234.5)] == ["-", "0.0", "1234"]
+    assert [size(v) for v in (None, 12, 2048, 3 * 2**29)] == ["-", "12", "2.0Ki", "1.5Gi"]
+    assert cut("abcdef", 4) == "abc…" and cut("abc", 4) == "abc" and cut("abc", 0) == "abc"
+    assert table(("a", "b"), [["xx", "1"]], right=frozenset({1})) == ["a   b", "xx  1"]
