@@ -1,0 +1,214 @@
+"""The operator API over HTTP: who may call, what is refused and how, what its description says."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from openapi_spec_validator import validate
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+from serai import wire
+from serai.blobs import MemoryBlobs
+from serai.clock import SimClock
+from serai.model import digest_of
+from serai.operator import DeployItem, DeployRequest
+from serai.report import REPORT_VERSION, Gpus, NodeReport
+from serai.spec import Problem
+from serai.spec.types import ApiSpec, Compute, Pod
+from serai.units import Size
+from serai_scheduler.api.app import make_app
+from serai_scheduler.service import Cluster, Scheduler
+from serai_scheduler.store.sqlite import SqliteStore
+from tests.sim.cluster import SimEngine
+from tests.support.ports import free_port
+from tests.support.scheduling import request, spec
+
+TOKEN = "the-token"
+CLUSTER = Cluster(
+    serai_version="0.1.0",
+    gateway_url="http://127.0.0.1:8080",
+    python="3.11",
+    platform="x86_64-manylinux_2_36",
+    runtime_digest="r" * 64,
+    runtime_requirements=("aiohttp",),
+)
+
+
+class Api:
+    """A running operator API and a client of it."""
+
+    def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
+        self.url, self.session = url, session
+
+    async def call(
+        self, method: str, path: str, body: object = None, **headers: str
+    ) -> tuple[int, Any]:
+        sent = {"Authorization": f"Bearer {TOKEN}", **headers}
+        data = body if isinstance(body, bytes | None) else wire.encode(body)
+        async with self.session.request(
+            method, self.url + path, data=data, headers=sent
+        ) as response:
+            raw = await response.read()
+            if response.status >= 400:
+                assert response.content_type == "application/problem+json", raw
+            return response.status, json.loads(raw) if raw else None
+
+
+@pytest.fixture
+async def api(tmp_path: Path) -> AsyncIterator[Api]:
+    clock = SimClock()
+    store = SqliteStore(tmp_path / "store.db")
+    await store.open()
+
+    async def all_fine(specs: object) -> tuple[Problem, ...]:
+        return ()
+
+    scheduler = Scheduler(
+        clock=clock,
+        store=store,
+        engine=SimEngine(Random(1), clock),
+        blobs=MemoryBlobs(clock.wall),
+        parts=MemoryBlobs(clock.wall),
+        cluster=CLUSTER,
+        epoch=await store.raise_epoch(),
+        check_specs=all_fine,
+        registry=CollectorRegistry(),
+    )
+    runner = web.AppRunner(make_app(scheduler, TOKEN, frozenset({"127.0.0.1"})))
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    async with aiohttp.ClientSession() as session:
+        yield Api(f"http://127.0.0.1:{port}", session)
+    await runner.cleanup()
+    await store.close()
+
+
+def plain(name: str = "iris") -> DeployRequest:
+    return request(spec(name), bundle="")
+
+
+async def test_nothing_is_told_without_the_token(api: Api) -> None:
+    for path in ("/v1/apis", "/v1/info", "/metrics", "/v1/openapi.json"):
+        status, body = await api.call("GET", path, Authorization="")
+        assert (status, body["code"]) == (401, "unauthorized")
+        status, body = await api.call("GET", path, Authorization="Bearer wrong")
+        assert (status, body["code"]) == (401, "unauthorized")
+    assert (await api.call("GET", "/healthz", Authorization=""))[0] == 200
+
+
+async def test_another_name_in_the_host_header_is_refused(api: Api) -> None:
+    status, body = await api.call("GET", "/v1/apis", Host="evil.example")
+    assert (status, body["code"]) == (421, "wrong_host")
+
+
+async def test_an_api_is_deployed_listed_scaled_and_deleted(api: Api) -> None:
+    status, body = await api.call("POST", "/v1/deploy", plain())
+    assert (status, body["apis"][0]["action"]) == (200, "create")
+    status, body = await api.call("GET", "/v1/apis")
+    assert [one["name"] for one in body["apis"]] == ["iris"]
+    assert body["apis"][0]["url"] == "http://127.0.0.1:8080/iris"
+    status, body = await api.call("POST", "/v1/apis/iris/scale", {"replicas": 3})
+    assert status == 200
+    status, body = await api.call("POST", "/v1/apis/iris/scale", {"replicas": 99})
+    assert (status, body["code"]) == (409, "out_of_bounds") and "1 to 10" in body["detail"]
+    status, body = await api.call("POST", "/v1/apis/iris/refresh")
+    assert (status, body["code"]) == (409, "updating")
+    assert (await api.call("DELETE", "/v1/apis/iris"))[0] == 200
+    status, body = await api.call("POST", "/v1/deploy", plain())
+    assert (status, body["code"]) == (409, "deleting")
+
+
+async def test_a_plan_changes_nothing(api: Api) -> None:
+    status, body = await api.call("POST", "/v1/plan", plain())
+    assert (status, body["apis"][0]["action"]) == (200, "create")
+    assert (await api.call("GET", "/v1/apis"))[1]["apis"] == []
+
+
+async def test_unknown_names_come_with_a_hint(api: Api) -> None:
+    await api.call("POST", "/v1/deploy", plain())
+    status, body = await api.call("GET", "/v1/apis/irsi")
+    assert (status, body["code"]) == (404, "not_found") and "iris" in body["detail"]
+    assert (await api.call("GET", "/v1/nothing"))[0] == 404
+    assert (await api.call("PUT", "/v1/apis"))[0] == 405
+
+
+async def test_specs_are_checked_as_in_a_file_and_all_problems_told(api: Api) -> None:
+    tight = Compute(mem=Size(2**26), shm=Size(2**27))
+    bad = ApiSpec(name="bad", endpoint="/Upper//x", pod=Pod(), compute=tight)
+    status, body = await api.call("POST", "/v1/deploy", DeployRequest(apis=(DeployItem(spec=bad),)))
+    assert (status, body["code"]) == (422, "invalid_spec")
+    assert len(body["problems"]) >= 3
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"apis": []}', b'{"apis": 1, "x": 2}'])
+async def test_bodies_that_do_not_fit_are_400(api: Api, body: bytes) -> None:
+    status, answer = await api.call("POST", "/v1/deploy", body)
+    assert status == 400 and answer["detail"]
+
+
+async def test_a_deploy_without_its_files_is_refused_and_leaves_nothing(api: Api) -> None:
+    status, body = await api.call("POST", "/v1/deploy", request(spec(), bundle="a" * 64))
+    assert (status, body["code"]) == (409, "blobs_missing")
+    assert (await api.call("GET", "/v1/apis"))[1]["apis"] == []
+
+
+async def test_blobs_are_stored_under_their_digest_only(api: Api) -> None:
+    digest = digest_of(b"content")
+    missing = {"digests": [digest]}
+    assert (await api.call("POST", "/v1/blobs/missing", missing))[1]["digests"] == [digest]
+    status, body = await api.call("PUT", f"/v1/blobs/{digest}", b"other")
+    assert (status, body["code"]) == (422, "digest_mismatch")
+    assert (await api.call("PUT", f"/v1/blobs/{digest}", b"content"))[0] == 204
+    assert (await api.call("POST", "/v1/blobs/missing", missing))[1]["digests"] == []
+
+
+def report(sequence: int, version: int = REPORT_VERSION) -> NodeReport:
+    return NodeReport(
+        report_version=version,
+        node="one",
+        sequence=sequence,
+        started_at_s=1.0,
+        sent_at_s=2.0,
+        serai_version="0.1.0",
+        roles=("replicas",),
+        cpu_count=2,
+        cpu_percent=None,
+        load=None,
+        memory_total_bytes=1,
+        memory_available_bytes=1,
+        disk_total_bytes=1,
+        disk_free_bytes=1,
+        gpus=Gpus(problem="none"),
+    )
+
+
+async def test_reports_are_kept_and_old_or_future_ones_refused(api: Api) -> None:
+    assert (await api.call("POST", "/v1/reports", report(5)))[0] == 200
+    _, body = await api.call("GET", "/v1/nodes")
+    assert [(n["state"], n["report"]["node"]) for n in body["nodes"]] == [("up", "one")]
+    assert (await api.call("POST", "/v1/reports", report(5)))[1]["code"] == "report_old"
+    future = (await api.call("POST", "/v1/reports", report(6, REPORT_VERSION + 1)))[1]
+    assert future["code"] == "report_version"
+
+
+async def test_the_description_is_valid_openapi_and_names_every_call(api: Api) -> None:
+    _, described = await api.call("GET", "/v1/openapi.json")
+    validate(described)
+    assert {"/v1/apis", "/v1/deploy", "/v1/apis/{api}/logs"} <= set(described["paths"])
+
+
+async def test_metrics_can_be_read_by_prometheus(api: Api) -> None:
+    await api.call("POST", "/v1/deploy", plain())
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with api.session.get(f"{api.url}/metrics", headers=headers) as response:
+        text = await response.text()
+    families = {family.name for family in text_string_to_metric_families(text)}
+    assert "serai_scheduler_wanted_replicas" in families
+    assert "serai_scheduler_loop_lateness_seconds" in families
