@@ -140,6 +140,7 @@ class HaproxyGateway:
         if not await self._process.answers():
             log.warning("haproxy is gone: it is started again")
             await self._start_from(self._carried_out)
+        self._process.bound_its_words()
         seen = await self._observe()
         draining = frozenset(name for route in routes for name in route.draining)
         up = frozenset(server.name for server in seen.servers if server.up)

@@ -24,6 +24,7 @@ OLDEST = (2, 6)
 CHECK_LIMIT_S = 20.0
 START_LIMIT_S = 10.0
 END_LIMIT_S = 5.0
+WORDS_LIMIT_BYTES = 2**20
 CONFIG_FILE = "haproxy.cfg"
 POLL_S = 0.02
 
@@ -85,6 +86,7 @@ class HaproxyProcess:
         self.stats = self._folder / STATS_SOCKET
         self._master = self._folder / "master.sock"
         self._pid_file = self._folder / "haproxy.pid"
+        self._told = self._folder / "haproxy.log"
 
     def pid(self) -> int | None:
         """Return the master's process id while it runs; another program's id is not taken."""
@@ -136,7 +138,7 @@ class HaproxyProcess:
         """Start the master in a session of its own; its process is nobody's to wait for."""
         for stale in (self.stats, self._master):
             stale.unlink(missing_ok=True)
-        log = os.open(self._folder / "haproxy.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)
+        log = os.open(self._told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o640)
         null = os.open(os.devnull, os.O_RDONLY)
         arguments = [
             *(self._program, "-W", "-S", "unix@master.sock,mode,600"),
@@ -152,6 +154,12 @@ class HaproxyProcess:
         finally:
             os.close(log)
             os.close(null)
+
+    def bound_its_words(self) -> None:
+        """Empty the file of HAProxy's own messages when it has become long."""
+        with contextlib.suppress(OSError):
+            if self._told.stat().st_size > WORDS_LIMIT_BYTES:
+                os.truncate(self._told, 0)
 
     async def start(self, host: str, port: int) -> bool:
         """Start it detached and wait until it answers; False when another start came before.
@@ -187,7 +195,7 @@ class HaproxyProcess:
 
     async def _answers_now(self) -> bool:
         if self.pid() is None:
-            told = (self._folder / "haproxy.log").read_text(errors="replace")[-800:]
+            told = self._told.read_text(errors="replace")[-800:]
             raise ConfigError(f"HAProxy ended at once: {told}")
         return await self._worker() is not None
 
