@@ -45,14 +45,24 @@ def numbers(folder: str) -> list[int]:
 
 
 def end_of(source: Source) -> Spot:
-    """Return the place behind what has been written so far."""
+    """Return the place behind the last whole line that has been written so far.
+
+    A write that is under way may show in part: a line that was begun belongs to what comes after.
+    """
     found = numbers(source.folder)
     if not found:
         return Spot()
+    path = _path(source, found[-1])
     try:
-        return Spot(found[-1], _path(source, found[-1]).stat().st_size)
+        position = path.stat().st_size
     except OSError:
         return Spot(found[-1], 0)
+    while position > 0:
+        size = min(BLOCK_BYTES, position)
+        if (whole := _read(path, position - size, size).rfind(b"\n") + 1) > 0:
+            return Spot(found[-1], position - size + whole)
+        position -= size
+    return Spot(found[-1], 0)
 
 
 def first_since(source: Source, since_s: float | None) -> Spot:

@@ -175,3 +175,15 @@ def test_a_log_that_is_not_there_is_empty(tmp_path: Path) -> None:
     where = source(tmp_path / "none")
     assert last_lines(where, 5) == [] and end_of(where) == Spot() and read_all(where, Spot()) == []
     assert first_since(where, None) == Spot()
+
+
+def test_the_end_lies_behind_a_whole_line(tmp_path: Path) -> None:
+    # A follower that began in the middle of a write once lost the line that was cut in two.
+    where = source(tmp_path)
+    begun = raw(2)
+    (tmp_path / "000001.log").write_bytes(raw(1) + begun[:5])
+    assert end_of(where) == Spot(1, len(raw(1)))
+    (tmp_path / "000001.log").write_bytes(raw(1) + begun)
+    assert numbers_of(read_all(where, Spot(1, len(raw(1))))) == [2]
+    (tmp_path / "000001.log").write_bytes(b"x" * 10)
+    assert end_of(where) == Spot(1, 0)
