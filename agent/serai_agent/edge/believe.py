@@ -20,6 +20,11 @@ class Belief:
     missing_since_s: dict[str, float] = field(default_factory=dict)
 
 
+def unrouted(before: Belief, routed: frozenset[str]) -> frozenset[str]:
+    """Return the replicas of APIs that are no longer routed: they are meant to go."""
+    return frozenset(server.replica for server in before.servers if server.api not in routed)
+
+
 def believe(
     before: Belief,
     listed: Sequence[Server],

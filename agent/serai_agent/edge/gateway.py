@@ -14,7 +14,7 @@ from serai.report import GatewayReading
 from serai.routes import Route
 from serai_agent.edge import config, process
 from serai_agent.edge.answers import Sections, Seen, parse_sections, parse_seen, parse_table
-from serai_agent.edge.believe import Belief, believe
+from serai_agent.edge.believe import Belief, believe, unrouted
 from serai_agent.edge.files import GatewayFiles, LastGood
 from serai_agent.edge.layout import TABLE, SlotClass, slot_name
 from serai_agent.edge.logsocket import LogSocket
@@ -149,7 +149,7 @@ class HaproxyGateway:
             self._belief,
             servers,
             up,
-            draining | routed_away(routed, self._belief),
+            draining | unrouted(self._belief, routed),
             self._clock.now(),
         )
         trusted = self._belief.servers
@@ -276,11 +276,6 @@ class HaproxyGateway:
 
 def _worker(sections: Sections) -> Worker:
     return Worker(parse_seen(sections), parse_table(sections.table))
-
-
-def routed_away(routed: frozenset[str], belief: Belief) -> frozenset[str]:
-    """Return the replicas of APIs that are no longer routed: they are meant to go."""
-    return frozenset(server.replica for server in belief.servers if server.api not in routed)
 
 
 def _harmless(answer: str) -> bool:

@@ -1,0 +1,118 @@
+"""Lines of the log become sums; what is lost or damaged is told."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serai.report import LATENCY_BOUNDS_MS
+from serai_agent.edge import outcomes
+from serai_agent.edge.outcomes import CLIENT_GONE, KEPT_WORKERS, MOST_KEYS, Outcomes
+
+
+def line(number: int = 0, pid: int = 7, **changes: object) -> bytes:
+    fields = {
+        "api": "iris",
+        "version": "v1",
+        "status": 200,
+        "ms": 12,
+        "state": "--",
+        "received": 100,
+        "sent": 900,
+        "refused": "-",
+    }
+    return "|".join(str(v) for v in [*{**fields, **changes}.values(), number, pid]).encode()
+
+
+def test_a_line_counts_in_its_class_bucket_and_bytes() -> None:
+    sums = Outcomes()
+    sums.add(line())
+    sums.add(line(1, status=404, ms=1))
+    sums.add(line(2, status=502, ms=700_000))
+    found = sums.sums["iris", "v1"]
+    assert found.outcomes == [0, 1, 0, 1, 1, 0]
+    assert found.buckets[LATENCY_BOUNDS_MS.index(15)] == 1
+    assert found.buckets[0] == 1 and found.buckets[-1] == 1
+    assert (found.completions, found.bytes_in, found.bytes_out) == (3, 300, 2700)
+    assert found.latency_sum_ms == 12 + 1 + 700_000
+
+
+def test_refusals_are_told_by_reason_and_a_timed_out_queue_is_one() -> None:
+    sums = Outcomes()
+    sums.add(line(0, status=429, refused="queue"))
+    sums.add(line(1, status=413, refused="body"))
+    sums.add(line(2, status=503, state="sQ"))
+    sums.add(line(3, status=503, state="sQ"))
+    sums.add(line(4, status=503, state="SC"))
+    found = sums.sums["iris", "v1"]
+    assert found.refused == {"queue": 1, "body": 1, "queue_timeout": 2}
+
+
+def test_clients_that_went_away_are_counted_apart() -> None:
+    sums = Outcomes()
+    for number, (status, state) in enumerate(((200, "CD"), (-1, "--"), (0, "CR"), (200, "cD"))):
+        sums.add(line(number, status=status, state=state))
+    assert sums.sums["iris", "v1"].outcomes[CLIENT_GONE] == 4
+
+
+def test_a_path_that_nobody_has_counts_for_no_api() -> None:
+    sums = Outcomes()
+    sums.add(line(api="-", version="-", status=404))
+    assert not sums.sums and sums.lines == 1
+
+
+def test_gaps_in_the_numbers_are_lost_lines_whatever_the_order() -> None:
+    sums = Outcomes()
+    for number in (5, 3, 4, 9):  # 6, 7 and 8 never came
+        sums.add(line(number))
+    for number in (0, 1):  # another worker counts for itself
+        sums.add(line(number, pid=8))
+    assert sums.lost == 3
+
+
+@given(st.permutations(range(30)), st.sets(st.integers(1, 28)))
+def test_what_is_left_out_is_what_is_lost(order: list[int], left_out: set[int]) -> None:
+    sums = Outcomes()
+    for number in order:
+        if number not in left_out:
+            sums.add(line(number))
+    assert sums.lost == len(left_out)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_break_it(data: bytes) -> None:
+    sums = Outcomes()
+    sums.add(data)
+    sums.add(line())
+    assert sums.sums["iris", "v1"].completions >= 1
+
+
+def test_damaged_lines_are_told_and_count_nowhere() -> None:
+    sums = Outcomes()
+    sums.add(line(status="what"))
+    sums.add(b"iris|v1|200")
+    sums.add(line(ms="soon"))
+    assert sums.damaged == 3 and sums.lost == 3
+    assert not any(found.completions for found in sums.sums.values())
+
+
+def test_a_notice_of_haproxy_is_no_request() -> None:
+    sums = Outcomes()
+    sums.add(b"Server slot_030_0/iris.v1.1.0 is UP")
+    assert (sums.lines, sums.lost) == (0, 0)
+
+
+def test_many_reloads_keep_the_count_of_what_was_lost() -> None:
+    sums = Outcomes()
+    for pid in range(3 * KEPT_WORKERS):
+        sums.add(line(0, pid))
+        sums.add(line(2, pid))
+    assert sums.lost == 3 * KEPT_WORKERS
+
+
+def test_memory_is_bounded_without_forgetting_what_is_in_use() -> None:
+    sums = Outcomes()
+    for number in range(MOST_KEYS + 50):
+        sums.add(line(number, api=f"api{number}"))
+    sums.keep({("api0", "v1")})
+    assert len(sums.sums) == MOST_KEYS
+    assert ("api0", "v1") in sums.sums and ("api1", "v1") not in sums.sums
+    assert outcomes.FIELDS == 10

@@ -1,0 +1,62 @@
+"""Counters become a reading that never dips falsely and never imagines held requests."""
+
+from serai_agent.edge.answers import Seen, SeenServer, SeenSlot
+from serai_agent.edge.outcomes import Outcomes
+from serai_agent.edge.reading import Worker, servers_of, versions_of
+from tests.unit.edge.values import server
+
+SLOT = "slot_030_0"
+
+
+def worker(
+    current: int, queued: int = 0, tracked: int = 0, on_server: int = 0, up: bool = True
+) -> Worker:
+    there = SeenServer(
+        slot=SLOT,
+        name=server().id,
+        id=1,
+        address="10.0.0.1:9000",
+        maxconn=2,
+        in_flight=on_server,
+        up=up,
+        drain=False,
+        maintenance=False,
+    )
+    slots = {SLOT: SeenSlot(SLOT, current, queued, 100)}
+    return Worker(Seen({}, (there,), slots), {"iris": tracked})
+
+
+def test_queued_requests_are_no_requests_in_flight() -> None:
+    found = {v.version: v for v in versions_of([worker(7, 5, 7, 2)], ["iris"], Outcomes())}
+    assert (found["v1"].in_flight, found["v1"].queued, found[""].held) == (2, 5, 0)
+
+
+def test_what_runs_in_a_retired_worker_counts_too() -> None:
+    both = [worker(1, 0, 1, 1), worker(3, 1, 3, 2)]
+    found = {v.version: v for v in versions_of(both, ["iris"], Outcomes())}
+    assert (found["v1"].in_flight, found["v1"].queued) == (3, 1)
+    assert [(s.in_flight, s.state) for s in servers_of(both)] == [(3, "up")]
+
+
+def test_requests_are_held_only_where_nothing_is_ready() -> None:
+    ready = {v.version: v for v in versions_of([worker(1, 0, 4)], ["iris"], Outcomes())}
+    assert ready[""].held == 0, "requests that came between two counts are not held"
+    asleep = {v.version: v for v in versions_of([worker(1, 0, 4, up=False)], ["iris"], Outcomes())}
+    assert asleep[""].held == 3
+
+
+def test_arrivals_never_fall() -> None:
+    sums = Outcomes()
+    line = b"iris|v1|200|5|--|1|1|-|%d|7"
+    seen = []
+    for current, done in ((3, 0), (1, 1), (0, 3), (2, 3), (0, 5)):
+        while sums.lines < done:
+            sums.add(line % sums.lines)
+        found = {v.version: v for v in versions_of([worker(current)], ["iris"], sums)}
+        seen.append(found["v1"].arrivals)
+    assert seen == [3, 3, 3, 5, 5]
+
+
+def test_an_api_without_any_server_is_told() -> None:
+    found = versions_of([Worker(Seen({}, (), {}), {"iris": 2})], ["iris"], Outcomes())
+    assert [(v.version, v.held) for v in found] == [("", 2)]
