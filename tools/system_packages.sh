@@ -5,7 +5,7 @@ set -eu
 
 case $1 in
     venv) wanted="python3-venv" ;;
-    test) wanted="haproxy gcc libc6-dev binutils" ;;
+    test) wanted="haproxy gcc libc6-dev binutils docker.io iproute2" ;;
     bench) wanted="haproxy wrk" ;;
     *) echo "usage: system_packages.sh venv|test|bench" >&2; exit 2 ;;
 esac
@@ -15,6 +15,8 @@ for package in $wanted; do
     case $package in
         haproxy) command -v haproxy >/dev/null 2>&1 || [ -x /usr/sbin/haproxy ] ;;
         wrk | gcc) command -v "$package" >/dev/null 2>&1 ;;
+        docker.io) command -v dockerd >/dev/null 2>&1 ;;
+        iproute2) command -v ip >/dev/null 2>&1 ;;
         *) dpkg -s "$package" >/dev/null 2>&1 ;;
     esac || missing="$missing $package"
 done

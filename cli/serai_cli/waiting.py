@@ -10,7 +10,7 @@ from serai_cli.client import Client, api_path
 from serai_cli.output import Redrawn
 from serai_cli.screens import curl
 
-POLL_S = 0.3
+POLL_S = 0.1
 AWAY_LIMIT_S = 30.0
 LOG_LINES = 10
 
@@ -65,7 +65,8 @@ def watch(client: Client, plans: tuple[ApiPlan, ...], clock: Clock) -> list[Stan
                 heard_s = clock.now()
                 found[plan.api] = standing(plan, described)
         drawn.draw([one.line for one in found.values()])
-        _pause(POLL_S)
+        if any(one.verdict is Verdict.RUNNING for one in found.values()):
+            _pause(POLL_S)
     return list(found.values())
 
 
