@@ -1,172 +1,136 @@
-"""`make bench-gateway`: what the gateway adds to a request, and what it lets through.
+"""What the gateway adds to a request and what it lets through: `python -m bench.gateway`."""
 
-The backend of the first part is a second HAProxy that answers from memory (a C program); of the
-last one a predictor under the runtime. Needs vegeta and wrk; vegeta is built with Go when absent.
-"""
-
-import asyncio
-import json
-import os
-import shutil
-import signal
-import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from pathlib import Path
 from statistics import median
 
+from bench.gateway import loglines, vegeta
+from bench.gateway.world import World, memory_server, route, server, world
 from bench.load import wrk
-from bench.report import ROOT, Figure, at_least, at_most, finish, interleaved, ratio
-from serai.model import Server
-from tests.support.gateways import DISTRIBUTION, Edge, edge, route
-from tests.support.ports import free_port
-from tests.support.runtime import served
-from tests.support.wait import until
+from bench.report import Figure, Limit, at_least, at_most, exactly, finish, interleaved, ratio
+from bench.runtime.programs import BODY, serai
 
-RATE_PER_S = 2000
-SECONDS = 8
-ROUNDS = 5
-WRK_SECONDS = 4.0
-CONNECTIONS = 32
-TOOLS = ROOT / "bench" / ".work" / "bin"
-BODY = '{"x": [1, 2, 3]}'
-HELLO = "class Predictor:\n    def predict(self, payload):\n        return sum(payload['x'])\n"
-MEMORY = """global
-    nbthread 1
-defaults
-    mode http
-    timeout client 60s
-    timeout server 60s
-    timeout connect 5s
-frontend memory
-    bind 127.0.0.1:{port}
-    http-request return status 200 content-type text/plain string "ok"
-"""
+RATE = 2000
+ROUNDS = 7
+SECONDS = 5.0
+CONNECTIONS = 64
+APIS = 20
+
+LIMITS: dict[str, Limit] = {
+    "added_p50_ms": at_most(0.3),
+    "added_p99_ms": at_most(1.0),
+    "c_backend_ratio": at_least(0.5),
+    "python_predictor_ratio": at_least(0.85),
+    "failed_requests": exactly(0),
+    "log_core_share": at_most(0.5),
+    "log_lines_missing": exactly(0),
+    "read_p50_ms": at_most(10.0),
+}
 
 
-def vegeta() -> str:
-    """Return the open-loop generator; RuntimeError says how to get it."""
-    found = shutil.which("vegeta") or str(TOOLS / "vegeta")
-    if not Path(found).exists():
-        if shutil.which("go") is None:
-            raise RuntimeError("vegeta is needed: put it on PATH, or Go to build it")
-        subprocess.run(
-            ["go", "install", "github.com/tsenart/vegeta/v12@latest"],
-            env={**os.environ, "GOBIN": str(TOOLS)},
-            check=True,
-        )
-    return found
-
-
-def latencies_ms(url: str) -> tuple[float, float]:
-    """Return p50 and p99 at a constant rate; every answer has to be 200."""
-    attack = [vegeta(), "attack", f"-rate={RATE_PER_S}", f"-duration={SECONDS}s", "-max-workers=64"]
-    raw = subprocess.run(
-        attack, input=f"GET {url}\n".encode(), stdout=subprocess.PIPE, check=True
-    ).stdout
-    report = subprocess.run(
-        [vegeta(), "report", "-type=json"], input=raw, stdout=subprocess.PIPE, check=True
-    ).stdout
-    told = json.loads(report)
-    assert told["success"] == 1.0, told["status_codes"]
-    return told["latencies"]["50th"] / 1e6, told["latencies"]["99th"] / 1e6
-
-
-def server(port: int, capacity: int) -> Server:
-    return Server(
-        id="fast.v1.1.0",
-        replica="fast.v1.1",
-        api="fast",
-        version="v1",
-        host="127.0.0.1",
-        port=port,
-        capacity=capacity,
-    )
-
-
-async def added(one: Edge, direct: str) -> dict[str, Figure]:
-    """Return the latency that the gateway adds, medians over interleaved rounds."""
-    through = f"{one.url}/fast"
-    found: dict[str, list[tuple[float, float]]] = {"direct": [], "gateway": []}
-    for _ in range(ROUNDS):
-        for name, url in (("direct", direct), ("gateway", through)):
-            found[name].append(await asyncio.to_thread(latencies_ms, url))
-    p50 = {name: median(pair[0] for pair in pairs) for name, pairs in found.items()}
-    p99 = {name: median(pair[1] for pair in pairs) for name, pairs in found.items()}
-    pairs = list(zip(found["gateway"], found["direct"], strict=True))
+def latency(direct: str, through: str) -> dict[str, Figure]:
+    """Compare latencies at a constant rate, turn by turn."""
+    program = vegeta.program()
+    if program is None:
+        why = "no vegeta, and no Go to build it with"
+        return {"added_p50_ms": why, "added_p99_ms": why}
+    p50: list[float] = []
+    p99: list[float] = []
+    failed = 0
+    seen: dict[str, list[vegeta.Seen]] = {"direct": [], "gateway": []}
+    urls = {"direct": direct, "gateway": through}
+    for url in urls.values():
+        vegeta.attack(program, url, RATE, 1.0)
+    for number in range(ROUNDS):
+        order = list(urls) if number % 2 == 0 else list(reversed(urls))
+        for name in order:
+            seen[name].append(vegeta.attack(program, urls[name], RATE, SECONDS))
+        one, other = seen["direct"][-1], seen["gateway"][-1]
+        p50.append(other.p50_ms - one.p50_ms)
+        p99.append(other.p99_ms - one.p99_ms)
+        failed += sum(s.success < 1 for s in (one, other))
     return {
-        "direct_p50_ms": p50["direct"],
-        "direct_p99_ms": p99["direct"],
-        "gateway_p50_ms": p50["gateway"],
-        "gateway_p99_ms": p99["gateway"],
-        "added_p50_ms": median(g[0] - d[0] for g, d in pairs),
-        "added_p99_ms": median(g[1] - d[1] for g, d in pairs),
+        "direct_p50_ms": median(s.p50_ms for s in seen["direct"]),
+        "direct_p99_ms": median(s.p99_ms for s in seen["direct"]),
+        "added_p50_ms": median(p50),
+        "added_p99_ms": median(p99),
+        "rounds_with_failures": failed,
     }
 
 
-async def saturation(one: Edge, direct: str, name: str, body: str | None) -> dict[str, Figure]:
-    """Return the rate through the gateway against the direct one."""
+def saturation(world: World, memory_port: int, predictor_port: int) -> dict[str, Figure]:
+    """Compare rates at saturation, turn by turn."""
+    errors = 0
 
-    def rate(url: str) -> float:
-        result = wrk(url, connections=CONNECTIONS, seconds=WRK_SECONDS, body=body)
-        assert result.errors == 0, f"{result.errors} wrong answers from {url}"
-        return result.rate
+    def rate(url: str, body: str | None = None) -> float:
+        nonlocal errors
+        found = wrk(url, connections=CONNECTIONS, seconds=SECONDS, body=body)
+        errors += found.errors
+        return found.rate
 
-    found = await asyncio.to_thread(
-        interleaved,
-        {"direct": lambda: rate(direct), "gateway": lambda: rate(f"{one.url}/fast")},
+    memory = interleaved(
+        {
+            "direct": lambda: rate(f"http://127.0.0.1:{memory_port}/"),
+            "gateway": lambda: rate(world.url("/memory/")),
+        },
+        ROUNDS,
+    )
+    predictor = interleaved(
+        {
+            "direct": lambda: rate(f"http://127.0.0.1:{predictor_port}/", BODY),
+            "gateway": lambda: rate(world.url("/hello/"), BODY),
+        },
         ROUNDS,
     )
     return {
-        f"{name}_direct_per_s": median(found["direct"]),
-        f"{name}_gateway_per_s": median(found["gateway"]),
-        f"{name}_ratio": ratio(found, "gateway", "direct"),
+        "c_backend_direct_per_s": median(memory["direct"]),
+        "c_backend_gateway_per_s": median(memory["gateway"]),
+        "c_backend_ratio": ratio(memory, "gateway", "direct"),
+        "python_predictor_direct_per_s": median(predictor["direct"]),
+        "python_predictor_gateway_per_s": median(predictor["gateway"]),
+        "python_predictor_ratio": ratio(predictor, "gateway", "direct"),
+        "failed_requests": errors,
     }
 
 
-@contextmanager
-def memory_backend(folder: Path) -> Iterator[int]:
-    """Run a server that answers from memory; yield its port."""
-    port = free_port()
-    (folder / "memory.cfg").write_text(MEMORY.format(port=port))
-    memory = subprocess.Popen([DISTRIBUTION, "-db", "-f", str(folder / "memory.cfg")])
-    try:
-        yield port
-    finally:
-        memory.send_signal(signal.SIGTERM)
-        memory.wait()
-
-
-async def measure(folder: Path) -> dict[str, Figure]:
-    figures: dict[str, Figure] = {}
-    routes = [route("fast", queue_limit=10_000)]
-    with memory_backend(folder) as port:
-        async with edge(folder, "2.6") as one:
-            await one.gateway.apply(routes, [server(port, 10_000)])
-            direct = f"http://127.0.0.1:{port}/"
-            await asyncio.to_thread(latencies_ms, f"{one.url}/fast")  # warm
-            figures |= await added(one, direct)
-            figures |= await saturation(one, direct, "c_backend", None)
-    (folder / "hello.py").write_text(HELLO)
-    with served(folder / "hello.py", folder, "--concurrency", "64") as replica:
-        until(replica.ready, 20)
-        async with edge(folder / "second", "2.6") as one:
-            await one.gateway.apply(routes, [server(replica.ports[0], 64)])
-            figures |= await saturation(one, replica.url + "/", "predictor", BODY)
-    return figures
+def reading(world: World) -> dict[str, Figure]:
+    """Measure how long a reading takes."""
+    took = []
+    for _ in range(100):
+        began_s = time.monotonic()
+        found = world.read()
+        took.append((time.monotonic() - began_s) * 1000)
+    return {
+        "read_p50_ms": median(took),
+        "read_max_ms": max(took),
+        "reloads": found.reloads,
+        "haproxy": found.haproxy_version,
+    }
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        figures = asyncio.run(measure(Path(folder)))
-    limits = {
-        "added_p50_ms": at_most(0.3),
-        "added_p99_ms": at_most(1.0),
-        "c_backend_ratio": at_least(0.5),
-        "predictor_ratio": at_least(0.85),
+    figures: dict[str, Figure] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with (
+            memory_server(folder) as memory,
+            serai("hello_async", "--concurrency", "256") as predictor,
+            world(folder / "gateway") as one,
+        ):
+            apis = [route("memory"), route("hello"), *(route(f"api{n}") for n in range(APIS))]
+            servers = [server("memory", memory.port, 512), server("hello", predictor.port, 256)]
+            one.order(apis, servers)
+            figures |= latency(memory.url(), one.url("/memory/"))
+            figures |= saturation(one, memory.port, predictor.port)
+            figures |= reading(one)
+    share, missing, dropped = loglines.measure()
+    figures |= {
+        "log_core_share": share,
+        "log_lines_missing": missing,
+        "log_lines_dropped_by_sender": dropped,
     }
-    finish("gateway", figures, limits)
+    finish("gateway", figures, LIMITS)
 
 
 if __name__ == "__main__":
