@@ -170,3 +170,11 @@ class Predictor:
 
     until(lambda: len(numbers()) == 10, 10)
     assert numbers() == [str(n) for n in range(10)]
+
+
+def test_haproxys_own_metrics_are_passed_on(shared: Serai) -> None:
+    token = (shared.data / "admin-token").read_text().strip()
+    url = f"http://127.0.0.1:{shared.control}/metrics/gateway"
+    assert call(url).status == 401
+    answer = call(url, headers={"Authorization": f"Bearer {token}"})
+    assert answer.status == 200 and b"haproxy_frontend_" in answer.body

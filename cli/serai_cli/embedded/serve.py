@@ -5,12 +5,15 @@ import os
 import signal
 from random import Random
 
+import aiohttp
 from aiohttp import web
 
 from serai.clock import SystemClock
 from serai.errors import ConfigError
+from serai.http import translated
 from serai.logs import setup
 from serai.supervisor import Supervisor
+from serai_agent.edge.config import METRICS_SOCKET
 from serai_agent.edge.process import check_port
 from serai_agent.report.gpu import GpuProbe
 from serai_cli.embedded.folder import DataFolder, Endpoint
@@ -23,6 +26,7 @@ REPORT_PERIOD_S = 1.0
 COLLECT_PERIOD_S = 600.0
 DRAIN_LIMIT_S = 600.0
 EXIT_FORCED = 130
+METRICS_LIMIT_S = 5.0
 
 
 async def serve(folder: DataFolder, listening: Listening) -> int:
@@ -65,6 +69,7 @@ async def _with_api(node: Node, scheduler: Scheduler, stopping: asyncio.Event) -
     listening = node.listening
     names = {"127.0.0.1", "localhost", "::1", listening.host, node.name}
     app = make_app(scheduler, node.folder.token(), frozenset(names))
+    app.router.add_get("/metrics/gateway", GatewayMetrics(node).answer)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
@@ -86,6 +91,23 @@ async def _with_api(node: Node, scheduler: Scheduler, stopping: asyncio.Event) -
             await stopping.wait()
     finally:
         await runner.cleanup()
+
+
+class GatewayMetrics:
+    """Passes HAProxy's own metrics on: its exporter listens on a socket that only we can open."""
+
+    def __init__(self, node: Node) -> None:
+        self._socket = node.folder.path / "gateway" / METRICS_SOCKET
+
+    async def answer(self, request: web.Request) -> web.Response:
+        connector = aiohttp.UnixConnector(str(self._socket))
+        timeout = aiohttp.ClientTimeout(METRICS_LIMIT_S)
+        async with (
+            translated("HAProxy's metrics"),
+            aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+            session.get("http://haproxy/metrics") as response,
+        ):
+            return web.Response(body=await response.read(), content_type="text/plain")
 
 
 def _announce(node: Node) -> None:
