@@ -109,7 +109,7 @@ def scale(api: str, replicas: int, env: str) -> int:
 def delete(api: str, yes: bool, env: str) -> int:
     client = _client(env)
     status = client.get(api_path(api), ApiDescription).status
-    confirm(f"Delete {api} ({status.ready} replicas serve it)?", yes)
+    confirm(f"Delete {api} (replicas that serve it: {status.ready})?", yes)
     write([client.delete(api_path(api), Done).message])
     return DONE
 

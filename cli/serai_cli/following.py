@@ -10,6 +10,7 @@ from serai import wire
 from serai.engine import LogLine
 from serai.errors import ConfigError, Unavailable
 from serai_cli.client import Client, api_path
+from serai_cli.loglines import readable
 
 RETRY_S = 1.0
 HEARTBEAT_LIMIT_S = 40.0
@@ -56,15 +57,15 @@ def _read(response: http.client.HTTPResponse) -> Iterator[LogLine]:
             raise Unavailable(f"a line cannot be read: {error}") from error
 
 
-def written(line: LogLine, several: bool) -> str:
-    """Return a line as text, with its replica when there are several."""
+def written(line: LogLine) -> str:
+    """Return a line as text with its time and replica."""
     at = datetime.fromtimestamp(line.at_s).astimezone().strftime("%H:%M:%S.%f")[:-3]
-    who = f" {line.replica.partition('.')[2]}" if several else ""
-    return f"{at}{who} {line.text}"
+    who = line.replica.partition(".")[2]
+    return f"{at} {who} " + "\n".join(readable(line.text))
 
 
 def show(stream: Iterator[LogLine], plain: bool) -> None:
     """Print lines as they come."""
     for line in stream:
-        sys.stdout.write((wire.encode(line).decode() if plain else written(line, True)) + "\n")
+        sys.stdout.write((wire.encode(line).decode() if plain else written(line)) + "\n")
         sys.stdout.flush()

@@ -7,6 +7,7 @@ from serai.clock import Clock
 from serai.errors import Refused, Unavailable
 from serai.operator import ApiDescription, ApiPlan
 from serai_cli.client import Client, api_path
+from serai_cli.loglines import all_readable
 from serai_cli.output import Redrawn
 from serai_cli.screens import curl
 
@@ -87,6 +88,6 @@ def last_words(client: Client, plan: ApiPlan) -> list[str]:
     described = client.get(api_path(plan.api), ApiDescription)
     for one in described.replicas:
         if one.replica.version == plan.version and one.replica.log_tail:
-            lines = one.replica.log_tail[-LOG_LINES:]
+            lines = all_readable(one.replica.log_tail[-LOG_LINES:])
             return ["", f"the end of {one.replica.id}'s log:", *(f"  {line}" for line in lines)]
     return []

@@ -19,8 +19,7 @@ def _containers(specs: Sequence[ApiSpec], docker_problem: str | None) -> Iterato
         if docker_problem is not None and spec.pod is not None and spec.pod.containers:
             yield Problem(
                 path=f"{spec.name}: pod.containers",
-                message=f"containers cannot run here: {docker_problem}; start dockerd, or give "
-                "pod.command, a program that listens on $PORT",
+                message=f"containers cannot run here: {docker_problem}",
             )
 
 

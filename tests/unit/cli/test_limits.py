@@ -11,7 +11,7 @@ def container() -> ApiSpec:
 def test_containers_need_dockerd_and_the_refusal_says_so() -> None:
     assert not_on_one_machine([container()], None) == ()
     (problem,) = not_on_one_machine([container()], "no socket")
-    assert "no socket" in problem.message and "pod.command" in problem.message
+    assert "no socket" in problem.message and problem.path == "box: pod.containers"
 
 
 def test_a_mount_to_another_path_cannot_be_shown_by_a_process() -> None:

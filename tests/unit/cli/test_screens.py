@@ -15,6 +15,7 @@ from serai.operator import (
     VersionStatus,
 )
 from serai.spec.types import ApiSpec, Compute, Pod, Readiness
+from serai_cli.loglines import readable
 from serai_cli.screens import NO_APIS, api_list, description, one_api, plan
 from serai_cli.tables import ago, cut, milliseconds, rate, size, table
 from serai_cli.waiting import Verdict, standing
@@ -136,3 +137,15 @@ def test_quantities_are_short() -> None:
     assert [size(v) for v in (None, 12, 2048, 3 * 2**29)] == ["-", "12", "2.0Ki", "1.5Gi"]
     assert cut("abcdef", 4) == "abc…" and cut("abc", 4) == "abc" and cut("abc", 0) == "abc"
     assert table(("a", "b"), [["xx", "1"]], right=frozenset({1})) == ["a   b", "xx  1"]
+
+
+def test_events_of_the_runtime_are_shown_as_text_with_their_trace() -> None:
+    event = {"at": "x", "level": "error", "event": "predict failed", "request_id": "r1"}
+    line = msgspec.json.encode({**event, "trace": "Traceback:\n  line 1\n"}).decode()
+    assert readable(line) == [
+        "error: predict failed request_id=r1",
+        "  Traceback:",
+        "    line 1",
+    ]
+    for other in ("plain text", "{not json", '{"a": 1}', "[1]"):
+        assert readable(other) == [other]
