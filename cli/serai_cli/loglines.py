@@ -1,4 +1,4 @@
-"""What replicas wrote, made readable: the runtime's JSON events as text, all else as it is. Pure."""
+"""What replicas wrote, made readable: the runtime's events as text, all else as it is. Pure."""
 
 import json
 from collections.abc import Iterable
