@@ -7,7 +7,14 @@ runtime API; the text here changes only with the settings and with the number of
 import hashlib
 from dataclasses import dataclass
 
-from serai_agent.edge.layout import CHECK, CLASSES, MAX_ENDPOINT_DEPTH, TABLE, SlotClass, slot_name
+from serai_agent.edge.layout import (
+    CLASSES,
+    MAX_ENDPOINT_DEPTH,
+    SERVER_OPTIONS,
+    TABLE,
+    SlotClass,
+    slot_name,
+)
 
 FILES_PER_CONNECTION = 2
 FILES_RESERVED = 300
@@ -303,7 +310,7 @@ def _slot(name: str, kind: SlotClass, servers: tuple[ServerLine, ...]) -> str:
     lines = [f"backend {name} from slot{kind.label}"]
     lines += [
         f"    server {server.name} {server.address} id {server.id} maxconn {server.maxconn} "
-        f"{CHECK}{' weight 0' if server.drain else ''}"
+        f"{SERVER_OPTIONS}{' weight 0' if server.drain else ''}"
         for server in servers
     ]
     return "\n".join(lines) + "\n"

@@ -8,8 +8,12 @@ SLOT_PREFIX = "slot_"
 TABLE = "st_api"
 MAX_ENDPOINT_DEPTH = 4
 NEVER = "never"
-CHECK = "check inter 1s fall 2 rise 1 observe layer4 error-limit 3 on-error mark-down"
-"""How a server is watched: by a check each second, and by the connections made to it."""
+SERVER_OPTIONS = (
+    "check inter 1s fall 2 rise 1 observe layer4 error-limit 3 on-error mark-down "
+    "pool-max-conn -1 pool-purge-delay 5s"
+)
+"""How every server is watched (by a check each second, and by the connections made to it) and its
+connections kept: HAProxy 2.6 reuses none of a server added at run time unless told both."""
 
 
 @dataclass(frozen=True, order=True)

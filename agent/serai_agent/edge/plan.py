@@ -13,8 +13,8 @@ from serai.model import Server
 from serai.routes import Route
 from serai_agent.edge.answers import Seen, SeenServer
 from serai_agent.edge.layout import (
-    CHECK,
     MAX_ENDPOINT_DEPTH,
+    SERVER_OPTIONS,
     class_of,
     entry_for,
     parse_entry,
@@ -213,7 +213,8 @@ def _additions(target: Target, seen: Seen, draining: set[str]) -> Iterator[Comma
 
 
 def _addition(place: str, server: Server, number: int) -> Iterator[str]:
-    yield (f"add server {place} {address_of(server)} {CHECK} maxconn {server.capacity} id {number}")
+    options = f"{SERVER_OPTIONS} maxconn {server.capacity} id {number}"
+    yield f"add server {place} {address_of(server)} {options}"
     yield f"enable health {place}"
     yield f"enable server {place}"
 
