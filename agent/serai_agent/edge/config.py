@@ -24,7 +24,9 @@ MAXCONN_FLOOR = 64
 
 def maxconn_for(file_limit: int) -> int:
     """Return how many connections a process with this limit of open files can hold."""
-    room = (file_limit - FILES_RESERVED) // FILES_PER_CONNECTION
+    # Each server's check may hold a file, too.
+    reserved = max(FILES_RESERVED, file_limit // 10)
+    room = (file_limit - reserved) // FILES_PER_CONNECTION
     return max(MAXCONN_FLOOR, min(MAXCONN_CAP, room))
 
 
@@ -153,7 +155,7 @@ def _errors() -> str:
     for status, (code, message) in _FAILURES.items():
         # What fails before there is a request has no id to tell, and needs a text without fields.
         named = status >= 500
-        retry = ' hdr retry-after "%[var(txn.retry_after)]"' if status == 503 else ""
+        retry = f' hdr retry-after "{_RETRY_AFTER}"' if status == 503 else ""
         lines.append(
             f"    http-error status {status} content-type application/json "
             f"{'lf-string' if named else 'string'} {_body(code, message, named)}{retry}"
@@ -168,7 +170,7 @@ def _body(code: str, message: str, named: bool = True) -> str:
 
 
 def _return(status: int, code: str, message: str, condition: str, retry: bool = False) -> str:
-    header = ' hdr retry-after "%[var(txn.retry_after)]"' if retry else ""
+    header = f' hdr retry-after "{_RETRY_AFTER}"' if retry else ""
     return (
         f"    http-request return status {status} content-type application/json "
         f"lf-string {_body(code, message)}{header} if {condition}"
@@ -177,18 +179,14 @@ def _return(status: int, code: str, message: str, condition: str, retry: bool = 
 
 _FIELDS = (
     ("api", 1, ""),
-    ("depth", 2, ""),
     ("backend", 3, ""),
-    ("other", 4, ""),
-    ("weight", 5, ",add(0)"),
     ("limit", 6, ",add(0)"),
-    ("body_max", 8, ",add(0)"),
-    ("server_ms", 9, ",add(0)"),
-    ("retry", 11, ""),
     ("version", 12, ""),
-    ("other_version", 13, ""),
-    ("retry_after", 14, ""),
 )
+"""What most requests need; the rest is read where it is needed, for each variable costs time."""
+_DEPTH = "var(txn.route),field(2,|)"
+_RETRY = "var(txn.route),field(11,|)"
+_RETRY_AFTER = "%[var(txn.route),field(14,|)]"
 
 _LOG = "%[var(txn.api)]|%[var(txn.version)]|%ST|%Ta|%ts|%U|%B|%[var(txn.refused)]|%lc|%pid"
 
@@ -202,19 +200,16 @@ def _frontend(settings: EdgeSettings) -> str:
     bind {settings.host}:{settings.port}
     bind unix@{HANDOVER_SOCKET} accept-proxy mode 600 name handover
     log-format "{_LOG}"
-    acl handed_over var(txn.backend) -m str handover
     http-request set-var(txn.request_id) req.hdr(x-request-id) if {{ req.hdr(x-request-id) -m reg ^[A-Za-z0-9._:/+=@-]{{1,128}}$ }}
     http-request set-var(txn.request_id) uuid() if !{{ var(txn.request_id) -m found }}
     http-request set-header x-request-id %[var(txn.request_id)]
     http-after-response set-header x-request-id %[var(txn.request_id)] if {{ var(txn.request_id) -m found }}
-    http-request set-log-level silent if {{ path /_serai/healthz }}
     http-request return status 200 content-type application/json string '{{"status":"alive"}}' if {{ path /_serai/healthz }}
     http-request set-var(txn.key) path,concat(/)
     http-request set-var(txn.route) var(txn.key),map_beg({ROUTE_MAP})
 {_return(404, "not_found", "no API has this path", "!{ var(txn.route) -m found }")}
 {fields}
-{_choice()}{_admission()}{_forwarding()}
-    use_backend handover if handed_over
+{_choice()}{_admission()}
     use_backend %[var(txn.backend)]
 
 backend {TABLE} from base
@@ -225,52 +220,56 @@ backend {TABLE} from base
 def _choice() -> str:
     """Return the rules that choose between the two versions of an API."""
     return """    http-request set-var(txn.pin) req.hdr(x-serai-version)
-    http-request set-var(txn.held_ms) req.hdr(x-serai-held-ms),add(0) if { so_name handover }
-    http-request set-var(txn.draw) rand(1000)
+    acl has_other var(txn.route),field(4,|) -m len gt 0
     acl pinned_main var(txn.pin),strcmp(txn.version) eq 0
     acl pinned_other var(txn.pin),strcmp(txn.other_version) eq 0
-    acl has_other var(txn.other) -m len gt 0
-    acl drawn_other var(txn.draw),sub(txn.weight) -m int lt 0
+    acl drawn_other rand(1000),sub(txn.weight) -m int lt 0
+    http-request set-var(txn.other_version) var(txn.route),field(13,|) if has_other
+    http-request set-var(txn.weight) var(txn.route),field(5,|),add(0) if has_other
     http-request set-var(txn.take_other) bool(true) if has_other pinned_other
-    http-request set-var(txn.take_other) bool(true) if has_other drawn_other !pinned_main
-    http-request set-var(txn.backend) var(txn.other) if { var(txn.take_other) -m bool }
+    http-request set-var(txn.take_other) bool(true) if has_other !pinned_main drawn_other
+    http-request set-var(txn.backend) var(txn.route),field(4,|) if { var(txn.take_other) -m bool }
     http-request set-var(txn.version) var(txn.other_version) if { var(txn.take_other) -m bool }
 """
 
 
 def _admission() -> str:
     """Return the rules that refuse, count and hold requests."""
-    return f"""    http-request set-var(txn.refused) str(body) if {{ req.body_size,sub(txn.body_max) gt 0 }}
+    return f"""    acl has_body req.body_size gt 0
+    http-request set-var(txn.body_max) var(txn.route),field(8,|),add(0) if has_body
+    http-request set-var(txn.refused) str(body) if has_body {{ req.body_size,sub(txn.body_max) gt 0 }}
 {_return(413, "body_too_large", "the body is larger than this API takes", "{ var(txn.refused) -m found }")}
     http-request track-sc0 var(txn.api) table {TABLE}
     http-request set-var(txn.refused) str(queue) if {{ sc_conn_cur(0),sub(txn.limit) gt 0 }}
 {_return(429, "queue_full", "all replicas are busy and the queue is full", "{ var(txn.refused) -m found }", retry=True)}
-    http-request set-var(txn.ready) var(txn.backend),nbsrv
-    http-request lua.hold if !{{ var(txn.ready) -m int gt 0 }}
+    acl ready var(txn.backend),nbsrv gt 0
+    http-request set-var(txn.held_ms) req.hdr(x-serai-held-ms),add(0) if !ready {{ so_name handover }}
+    http-request lua.hold if !ready
 {_return(404, "not_found", "the API was deleted", "{ var(txn.gone) -m found }")}
-    http-request set-var(txn.ready) var(txn.backend),nbsrv
-    http-request set-var(txn.refused) str(hold) if !{{ var(txn.ready) -m int gt 0 }} !handed_over
 {_return(503, "no_replica", "no replica became ready in time", "{ var(txn.refused) -m found }", retry=True)}
 """
 
 
 def _forwarding() -> str:
-    """Return the rules for what a replica sees; what is handed over must arrive as it came."""
-    strips = "\n".join(
+    """Return the rules for what a replica sees."""
+    depths = range(1, MAX_ENDPOINT_DEPTH + 1)
+    # The path is cut last: what its depth was is no longer seen in it then.
+    prefixes = "\n".join(
         f"    http-request set-header x-forwarded-prefix /%[path,field(2,/,{depth})] "
-        f"if !handed_over {{ var(txn.depth) -m str {depth} }}\n"
+        f"if {{ {_DEPTH} -m str {depth} }}"
+        for depth in depths
+    )
+    cuts = "\n".join(
         f"    http-request set-path /%[path,field({depth + 2},/,0)] "
-        f"if !handed_over {{ var(txn.depth) -m str {depth} }}"
-        for depth in range(1, MAX_ENDPOINT_DEPTH + 1)
+        f"if {{ {_DEPTH} -m str {depth} }}"
+        for depth in depths
     )
     return f"""    http-request del-header x-serai- -m beg
-    http-request set-log-level silent if handed_over
-    http-request set-header x-serai-held-ms %[var(txn.held_ms)] if handed_over
-    http-request set-header x-serai-version %[var(txn.pin)] if handed_over {{ var(txn.pin) -m found }}
-    http-request set-header x-serai-total-timeout-ms %[var(txn.route),field(10,|)] if !handed_over
-    http-request add-header x-forwarded-for %[src] if !handed_over
-    http-request set-header x-forwarded-proto http if !handed_over
-{strips}"""
+    http-request set-header x-serai-total-timeout-ms %[var(txn.route),field(10,|)]
+    http-request add-header x-forwarded-for %[src]
+    http-request set-header x-forwarded-proto http
+{prefixes}
+{cuts}"""
 
 
 def _metrics() -> str:
@@ -284,24 +283,29 @@ def _metrics() -> str:
 
 def _handover() -> str:
     return f"""backend handover from base
+    http-request set-log-level silent
+    http-request del-header x-serai- -m beg
+    http-request set-header x-serai-held-ms %[var(txn.held_ms)]
+    http-request set-header x-serai-version %[var(txn.pin)] if {{ var(txn.pin) -m found }}
     server self unix@{HANDOVER_SOCKET} send-proxy-v2
 """
 
 
 def _slot_defaults(kind: SlotClass) -> str:
     retries = (
-        """    retries 2
+        f"""    retries 2
     option redispatch 1
     retry-on conn-failure empty-response response-timeout 502 503 504
-    http-request disable-l7-retry if !{ var(txn.retry) -m str idempotent }"""
+    http-request disable-l7-retry if !{{ {_RETRY} -m str idempotent }}"""
         if kind.retries
         else "    retries 0"
     )
     return f"""defaults slot{kind.label} from base
     balance leastconn
     timeout queue {kind.queue_timeout_s}s
-    http-request set-timeout server var(txn.server_ms)
-    http-request set-timeout tunnel var(txn.server_ms)
+    http-request set-timeout server var(txn.route),field(9,|),add(0)
+    http-request set-timeout tunnel var(txn.route),field(9,|),add(0)
+{_forwarding()}
 {retries}
 """
 

@@ -117,6 +117,7 @@ core.register_action("hold", { "http-req" }, function(txn)
       return
     end
     if waited_ms >= (tonumber(route[7]) or 0) then
+      txn:set_var("txn.refused", "hold")
       return
     end
     -- A client that has gone away is told by an action that may no longer wait.

@@ -20,7 +20,7 @@ def test_connections_leave_room_for_other_files(limit: int) -> None:
 
 
 def test_common_limits() -> None:
-    assert [maxconn_for(n) for n in (256, 1024, 4096, 1_048_576)] == [64, 362, 1898, MAXCONN_CAP]
+    assert [maxconn_for(n) for n in (256, 1024, 4096, 1_048_576)] == [64, 362, 1843, MAXCONN_CAP]
 
 
 def test_a_socket_in_a_deep_folder_can_be_bound(tmp_path: Path) -> None:
