@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 REPLICA_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 AFTER_A_FAULT_S = 1.0
+REMOVALS = 40
+REMOVAL_PAUSE_S = 0.05
 DEFAULT_GRACE_S = 10.0
 STOP_SLACK_S = 10.0
 
@@ -132,7 +134,15 @@ class LocalEngine:
             log.warning("replica without an order ended", extra={"folder": str(folder.path)})
             keepers.ask_to_end(folder, 0.0)
             await asyncio.to_thread(keepers.end_leftovers, folder)
-            await asyncio.to_thread(shutil.rmtree, folder.path, True)
+            await self._remove_folder(folder.path)
+
+    async def _remove_folder(self, path: Path) -> None:
+        """Remove a folder; a keeper that ends just now may still write its last record there."""
+        for _ in range(REMOVALS):
+            await asyncio.to_thread(shutil.rmtree, path, True)
+            if not await asyncio.to_thread(path.exists):
+                return
+            await self._clock.sleep(REMOVAL_PAUSE_S)
 
     def _make(self, order: Order, folder: ReplicaFolder) -> LocalReplica:
         kind = ContainerBody if has_containers(order.version) else ProcessBody
