@@ -23,7 +23,7 @@ def test_versions_change_and_scale_without_a_lost_request(shared: Serai, tmp_pat
     spec = "concurrency: {per_replica: 8}\nautoscaling: {min_replicas: 2, max_replicas: 4}\n"
     project = tmp_path / "rolling"
     shared.deploy(write_predictor(project, answering("one"), spec, name="rolling"))
-    with steady(f"{shared.url}/rolling", rate=100) as traffic:
+    with steady(f"{shared.url}/rolling", rate=200) as traffic:
         for text in ("two", "three"):
             shared.deploy(write_predictor(project, answering(text), spec, name="rolling"))
             assert body_of(shared, "/rolling") == text
