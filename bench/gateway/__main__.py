@@ -2,18 +2,20 @@
 
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 from bench.gateway import loglines, vegeta
-from bench.gateway.world import World, memory_server, route, server, world
+from bench.gateway.world import World, bare_proxy, memory_server, route, server, world
 from bench.load import wrk
 from bench.report import Figure, Limit, at_least, at_most, exactly, finish, interleaved, ratio
 from bench.runtime.programs import BODY, serai
 
 RATE = 2000
 ROUNDS = 7
-SECONDS = 5.0
+PREDICTOR_ROUNDS = 5
+SECONDS = 3.0
 CONNECTIONS = 64
 APIS = 20
 
@@ -27,6 +29,9 @@ LIMITS: dict[str, Limit] = {
     "log_lines_missing": exactly(0),
     "read_p50_ms": at_most(10.0),
 }
+"""`python_predictor` is the usual form, `def predict`; the others are told beside it.
+`bare_haproxy_ratio` is what a HAProxy without rules and log reaches between the same two programs:
+client, gateway and server share the machine's cores."""
 
 
 def latency(direct: str, through: str) -> dict[str, Figure]:
@@ -59,7 +64,9 @@ def latency(direct: str, through: str) -> dict[str, Figure]:
     }
 
 
-def saturation(world: World, memory_port: int, predictor_port: int) -> dict[str, Figure]:
+def saturation(
+    world: World, memory_port: int, bare_port: int, predictors: dict[str, int]
+) -> dict[str, Figure]:
     """Compare rates at saturation, turn by turn."""
     errors = 0
 
@@ -73,25 +80,28 @@ def saturation(world: World, memory_port: int, predictor_port: int) -> dict[str,
         {
             "direct": lambda: rate(f"http://127.0.0.1:{memory_port}/"),
             "gateway": lambda: rate(world.url("/memory/")),
+            "bare": lambda: rate(f"http://127.0.0.1:{bare_port}/"),
         },
         ROUNDS,
     )
-    predictor = interleaved(
-        {
-            "direct": lambda: rate(f"http://127.0.0.1:{predictor_port}/", BODY),
-            "gateway": lambda: rate(world.url("/hello/"), BODY),
-        },
-        ROUNDS,
-    )
-    return {
+    figures: dict[str, Figure] = {
         "c_backend_direct_per_s": median(memory["direct"]),
         "c_backend_gateway_per_s": median(memory["gateway"]),
         "c_backend_ratio": ratio(memory, "gateway", "direct"),
-        "python_predictor_direct_per_s": median(predictor["direct"]),
-        "python_predictor_gateway_per_s": median(predictor["gateway"]),
-        "python_predictor_ratio": ratio(predictor, "gateway", "direct"),
-        "failed_requests": errors,
+        "bare_haproxy_ratio": ratio(memory, "bare", "direct"),
     }
+    for name, port in predictors.items():
+        found = interleaved(
+            {
+                "direct": partial(rate, f"http://127.0.0.1:{port}/", BODY),
+                "gateway": partial(rate, world.url(f"/{name.replace('_', '-')}/"), BODY),
+            },
+            PREDICTOR_ROUNDS,
+        )
+        figures[f"{name}_direct_per_s"] = median(found["direct"])
+        figures[f"{name}_gateway_per_s"] = median(found["gateway"])
+        figures[f"{name}_ratio"] = ratio(found, "gateway", "direct")
+    return {**figures, "failed_requests": errors}
 
 
 def reading(world: World) -> dict[str, Figure]:
@@ -115,14 +125,27 @@ def main() -> None:
         folder = Path(name)
         with (
             memory_server(folder) as memory,
-            serai("hello_async", "--concurrency", "256") as predictor,
+            bare_proxy(folder, memory.port) as bare,
+            serai("hello_blocking", "--concurrency", "256") as blocking,
+            serai("hello_async", "--concurrency", "256") as coroutine,
+            serai("burn_blocking", "--concurrency", "256") as burning,
             world(folder / "gateway") as one,
         ):
-            apis = [route("memory"), route("hello"), *(route(f"api{n}") for n in range(APIS))]
-            servers = [server("memory", memory.port, 512), server("hello", predictor.port, 256)]
+            predictors = {
+                "python_predictor": blocking.port,
+                "python_async_predictor": coroutine.port,
+                "python_1ms_predictor": burning.port,
+            }
+            names = [name.replace("_", "-") for name in predictors]
+            apis = [*map(route, ("memory", *names)), *(route(f"api{n}") for n in range(APIS))]
+            servers = [server("memory", memory.port, 512)]
+            servers += [
+                server(name, port, 256)
+                for name, port in zip(names, predictors.values(), strict=True)
+            ]
             one.order(apis, servers)
             figures |= latency(memory.url(), one.url("/memory/"))
-            figures |= saturation(one, memory.port, predictor.port)
+            figures |= saturation(one, memory.port, bare.port, predictors)
             figures |= reading(one)
     share, missing, dropped = loglines.measure()
     figures |= {

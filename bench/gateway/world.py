@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import Coroutine, Iterator
 from http.client import HTTPConnection, HTTPException
@@ -111,6 +112,31 @@ def memory_server(folder: Path) -> contextlib.AbstractContextManager[Running]:
     port = free_port()
     config = folder / "memory.cfg"
     config.write_text(_MEMORY.format(port=port))
+    return running([process.find()[0], "-f", str(config)], port, says_200)
+
+
+_BARE = """global
+    nbthread {threads}
+    maxconn 2000
+defaults
+    mode http
+    timeout client 60s
+    timeout server 60s
+    timeout connect 5s
+frontend bare
+    bind 127.0.0.1:{port}
+    default_backend memory
+backend memory
+    server one 127.0.0.1:{behind} maxconn 512
+"""
+
+
+def bare_proxy(folder: Path, behind: int) -> contextlib.AbstractContextManager[Running]:
+    """Pass requests on with no rule and no log: what any HAProxy costs on this machine."""
+    port = free_port()
+    threads = min(4, len(os.sched_getaffinity(0)))
+    config = folder / "bare.cfg"
+    config.write_text(_BARE.format(port=port, behind=behind, threads=threads))
     return running([process.find()[0], "-f", str(config)], port, says_200)
 
 

@@ -3,8 +3,6 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import aiohttp
 import pytest
@@ -12,23 +10,8 @@ from yarl import URL
 
 from serai.errors import Refused
 from serai_agent.edge.socket import ask
-from tests.support.gateways import Edge, edge, route
+from tests.support.gateways import Edge, route
 from tests.support.wait import auntil
-
-
-@pytest.fixture(params=["2.6", "2.8"])
-async def one(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Edge]:
-    async with edge(tmp_path, request.param) as running:
-        yield running
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[aiohttp.ClientSession]:
-    timeout = aiohttp.ClientTimeout(20)
-    async with aiohttp.ClientSession(
-        timeout=timeout, connector=aiohttp.TCPConnector(limit=0)
-    ) as session:
-        yield session
 
 
 async def get(
@@ -125,7 +108,8 @@ async def test_a_full_queue_is_429_and_a_waiting_too_long_503(
     assert headers["retry-after"] == "7" and headers["x-request-id"]
     status, headers, body = await queued
     assert status == 503 and "retry-after" in headers
-    assert json.loads(body)["error"]["request_id"] == headers["x-request-id"]
+    told = json.loads(body)["error"]
+    assert (told["code"], told["request_id"]) == ("queue_timeout", headers["x-request-id"])
     backend.release.set()
     assert (await running)[0] == 200
 
@@ -180,8 +164,18 @@ async def test_held_and_running_requests_survive_a_reload(
     await one.gateway.apply([*routes, *more], [backend.server("busy"), waking.server("asleep")])
     answers = await asyncio.gather(*held)
     assert [status for status, _, _ in answers] == [200] * 5
+    for _, _, body in answers:
+        seen = json.loads(body)["headers"]
+        assert seen["x-forwarded-for"] == "127.0.0.1", "the client's address, and only once"
+        assert "x-serai-held-ms" not in seen
     backend.release.set()
     assert (await running)[0] == 200
+
+    async def counted_once() -> bool:
+        versions = (await one.gateway.read()).versions
+        return sum(v.completions for v in versions if v.api == "asleep") == 5
+
+    await auntil(counted_once, what="a request that was handed over is one request")
 
 
 async def test_a_draining_replica_gets_nothing_new_and_goes_when_idle(
