@@ -160,7 +160,8 @@ class HaproxyGateway:
         kept = {api: self._revisions[api] for api in behind & routed & self._revisions.keys()}
         done = {route.api: route.revision for route in routes if route.api not in behind}
         self._revisions = {**kept, **done}
-        self._tell(steps.target.problems)
+        lacking = [f"no more slots of class {label}" for label in steps.target.growth]
+        self._tell((*steps.target.problems, *lacking))
         if not behind:
             slots = {kind.label: count for kind, count in self._settings.slots.items()}
             self._carried_out = LastGood(routes=routes, servers=trusted, slots=slots)
@@ -220,7 +221,6 @@ class HaproxyGateway:
         """Double the slots of the classes that ran out; False when they may not grow further."""
         slots = grown(self._settings.slots, labels)
         if slots == self._settings.slots:
-            self._tell((f"no more slots for versions of class {', '.join(labels)}",))
             return False
         before = self._settings
         self._settings = replace(self._settings, slots=slots)
