@@ -24,6 +24,7 @@ OLDEST = (2, 6)
 CHECK_LIMIT_S = 20.0
 START_LIMIT_S = 10.0
 END_LIMIT_S = 5.0
+LEAVE_LIMIT_S = 3.0
 WORDS_LIMIT_BYTES = 2**20
 CONFIG_FILE = "haproxy.cfg"
 POLL_S = 0.02
@@ -170,7 +171,7 @@ class HaproxyProcess:
         with self._alone():
             if await self.answers():
                 return False
-            check_port(host, port)
+            await self._port_is_free(host, port)
             await self.check()
             pid = self._spawn()
             self._pid_file.write_text(str(pid))
@@ -180,6 +181,20 @@ class HaproxyProcess:
                 os.kill(pid, signal.SIGKILL)
                 raise Unavailable(f"HAProxy did not answer within {START_LIMIT_S:g} s") from None
         return True
+
+    async def _port_is_free(self, host: str, port: int) -> None:
+        """Raise ConfigError when the port is taken; the workers of a killed HAProxy may yet end."""
+
+        async def free() -> bool:
+            with contextlib.suppress(ConfigError):
+                check_port(host, port)
+                return True
+            return False
+
+        if self._pid_file.exists():
+            with contextlib.suppress(TimeoutError):
+                await self._wait(free, LEAVE_LIMIT_S)
+        check_port(host, port)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
