@@ -41,7 +41,8 @@ CASES: dict[str, tuple[Case, ...]] = {
             lambda a: a.json()["mime_type"] == "image/png",
             BYTES,
         ),
-        Case(b"", lambda a: "bytes" in text_of(a), BYTES, 400),
+        Case(b"", lambda a: "send the file as the body" in text_of(a), BYTES, 400),
+        Case(b'{"a": 1}', lambda a: "application/octet-stream" in text_of(a), JSON, 400),
     ),
     "iris": (
         Case(FLOWER, lambda a: a.json()["label"] == "setosa"),
