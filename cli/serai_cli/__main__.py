@@ -2,37 +2,83 @@
 
 import os
 import sys
-
-import typer
-from typer.main import get_command
+from types import TracebackType
 
 from serai.errors import SeraiError
-from serai_cli.exits import BAD_INPUT, INTERRUPTED, status_of
-from serai_cli.main import app
-
-USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
-"""Typer raises it for wrong words on the command line; it has no public name of its own."""
+from serai_cli.exits import BAD_INPUT, FAILED, INTERRUPTED, status_of
 
 
 def main() -> None:
     """Run the command line and exit."""
+    _prepare_streams()
+    if not os.environ.get("SERAI_DEBUG"):
+        sys.excepthook = _tell_fault
     try:
-        status = get_command(app).main(standalone_mode=False, prog_name="serai")
-    except USAGE_ERROR as error:
-        _tell_usage(error)
-        status = BAD_INPUT
-    except (KeyboardInterrupt, typer.Abort):
+        status = _run()
+    except KeyboardInterrupt:
         status = INTERRUPTED
     except BrokenPipeError:
-        # Whoever read has seen enough; closing stdout again must not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_stdout()  # whoever read has seen enough
         status = 0
     except SeraiError as error:
         if os.environ.get("SERAI_DEBUG"):
             raise
         print(f"serai: {error}", file=sys.stderr)
         status = status_of(error)
-    sys.exit(status if isinstance(status, int) else 0)
+    except OSError as error:
+        if os.environ.get("SERAI_DEBUG"):
+            raise
+        _close_stdout()
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"serai: {where}{error.strerror or error}", file=sys.stderr)
+        status = FAILED
+    sys.exit(status)
+
+
+def _run() -> int:
+    import typer
+    from typer.main import get_command
+
+    from serai_cli.main import app
+
+    if "_SERAI_COMPLETE" in os.environ:
+        from serai_cli.completing import prepare
+
+        prepare()
+    # Typer raises it for wrong words on the command line; it has no public name of its own.
+    usage_error: type[Exception] = typer.BadParameter.__bases__[0]
+    try:
+        status = get_command(app).main(standalone_mode=False, prog_name="serai")
+    except usage_error as error:
+        _tell_usage(error)
+        return BAD_INPUT
+    except typer.Abort:
+        return INTERRUPTED
+    return status if isinstance(status, int) else 0
+
+
+def _prepare_streams() -> None:
+    """Make sure that writing works: with streams closed by the caller, in any encoding."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # it stays open to the end
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="replace")
+
+
+def _close_stdout() -> None:
+    """Let what is still buffered go nowhere, so that the end of the process does not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _tell_fault(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
+    print(
+        f"serai: this is a fault of serai itself ({kind.__name__}: {error}); "
+        "run it again with SERAI_DEBUG=1 and report what it prints",
+        file=sys.stderr,
+    )
 
 
 def _tell_usage(error: Exception) -> None:
@@ -42,7 +88,8 @@ def _tell_usage(error: Exception) -> None:
     if message.startswith("Usage:"):  # no words at all: the help is the best answer
         print(message, file=sys.stderr)
         return
-    print(f"serai: {message} See `{command} --help`.".lstrip(), file=sys.stderr)
+    end = "" if message.endswith((".", "?")) else "."
+    print(f"serai: {message.strip()}{end} See `{command} --help`.", file=sys.stderr)
 
 
 if __name__ == "__main__":

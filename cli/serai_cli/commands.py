@@ -1,12 +1,14 @@
 """What each command does; every function returns the exit status."""
 
 import json
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
 from serai.clock import SystemClock
-from serai.errors import ConfigError, SeraiError
+from serai.errors import ConfigError, SeraiError, Unavailable
 from serai.operator import (
     ApiDescription,
     ApiList,
@@ -19,19 +21,14 @@ from serai.operator import (
 from serai_cli import screens, targets
 from serai_cli.client import Client, api_path, plain
 from serai_cli.exits import BAD_INPUT, DONE, FAILED
-from serai_cli.output import Redrawn, confirm, note, on_terminal, show, width, write
+from serai_cli.forms import Form
+from serai_cli.output import Redrawn, confirm, look, note, on_terminal, show, write
 
 WATCH_PERIOD_S = 1.0
 
 
 def _client(env: str) -> Client:
     return Client(targets.find(env))
-
-
-def _pause(seconds: float) -> None:
-    import threading
-
-    threading.Event().wait(seconds)
 
 
 # Deploying ---------------------------------------------------------------------------------------
@@ -56,7 +53,7 @@ def validate(path: Path) -> int:
     return DONE
 
 
-def plan(path: Path, output: str, env: str) -> int:
+def plan(path: Path, output: Form, env: str) -> int:
     from serai_cli.deploying import prepare
 
     client = _client(env)
@@ -64,11 +61,11 @@ def plan(path: Path, output: str, env: str) -> int:
     for remark in prepared.notes:
         note(f"note: {remark}")
     answer = client.post("/v1/plan", prepared.request, PlanAnswer)
-    show(answer, screens.plan(answer, width()), output)
+    show(answer, screens.plan(answer, look()), output)
     return DONE
 
 
-def deploy(path: Path, wait: bool | None, force: bool, output: str, env: str) -> int:
+def deploy(path: Path, wait: bool | None, force: bool, output: Form, env: str) -> int:
     from serai_cli.deploying import prepare, send
     from serai_cli.waiting import Verdict, farewell, last_words, watch
 
@@ -81,23 +78,21 @@ def deploy(path: Path, wait: bool | None, force: bool, output: str, env: str) ->
     if sent.sent_files:
         note(f"sent {sent.sent_files} of {len(prepared.sources)} files")
     answer = client.post("/v1/deploy", prepared.request, PlanAnswer)
-    if output != "table":
-        show(answer, (), output)
-    else:
-        write(screens.plan(answer, width()))
+    show(answer, screens.plan(answer, look()), output)
     waits = on_terminal() if wait is None else wait
     changed = tuple(api for api in answer.apis if api.action != "up to date")
     if not waits or not changed:
         return DONE
-    ends = watch(client, changed, SystemClock())
-    for api, end in zip(changed, ends, strict=True):
-        if end.verdict is Verdict.FAILED:
-            for line in last_words(client, api):
-                note(line)
-            return FAILED
-    if output == "table":
-        write(farewell(client, changed[0]))
-    return DONE
+    # Whoever asked for JSON gets nothing else on standard output.
+    drawn = Redrawn() if output is Form.TABLE else Redrawn(sys.stderr)
+    ends = watch(client, changed, SystemClock(), drawn)
+    failed = [api for api, end in zip(changed, ends, strict=True) if end.verdict is Verdict.FAILED]
+    for api in failed:
+        for line in last_words(client, api):
+            note(line)
+    if not failed and output is Form.TABLE:
+        write([line for api in changed for line in farewell(client, api)])
+    return FAILED if failed else DONE
 
 
 def scale(api: str, replicas: int, env: str) -> int:
@@ -122,58 +117,63 @@ def refresh(api: str, env: str) -> int:
 # Looking -----------------------------------------------------------------------------------------
 
 
-def get(api: str, watch: bool, output: str, env: str) -> int:
+def get(api: str, watch: bool, output: Form, env: str) -> int:
     client, clock = _client(env), SystemClock()
 
     def listed() -> tuple[object, list[str]]:
         if api:
             one = client.get(api_path(api), ApiDescription)
-            return one, screens.one_api(one, clock.wall(), width())
+            return one, screens.one_api(one, clock.wall(), look())
         apis = client.get("/v1/apis", ApiList)
-        return apis, screens.api_list(apis, clock.wall(), width())
+        return apis, screens.api_list(apis, clock.wall(), look())
 
     return _show(listed, watch, output)
 
 
-def describe(api: str, watch: bool, output: str, env: str) -> int:
+def describe(api: str, watch: bool, output: Form, env: str) -> int:
     client, clock = _client(env), SystemClock()
 
     def described() -> tuple[object, list[str]]:
         one = client.get(api_path(api), ApiDescription)
-        return one, screens.description(one, clock.wall(), width())
+        return one, screens.description(one, clock.wall(), look())
 
     return _show(described, watch, output)
 
 
-def versions(api: str, output: str, env: str) -> int:
+def versions(api: str, output: Form, env: str) -> int:
     one = _client(env).get(api_path(api), ApiDescription)
-    if output == "table":
-        write(screens.versions(one, SystemClock().wall(), width()))
+    if output is Form.TABLE:
+        write(screens.versions(one, SystemClock().wall(), look()))
     else:
         show({"versions": plain(one.versions)}, (), output)
     return DONE
 
 
-def nodes(watch: bool, output: str, env: str) -> int:
+def nodes(watch: bool, output: Form, env: str) -> int:
     client = _client(env)
 
     def listed() -> tuple[object, list[str]]:
         found = client.get("/v1/nodes", NodeList)
-        return found, screens.nodes(found, width())
+        return found, screens.nodes(found, look())
 
     return _show(listed, watch, output)
 
 
-def _show(look: Callable[[], tuple[object, Sequence[str]]], watch: bool, output: str) -> int:
+def _show(view: Callable[[], tuple[object, Sequence[str]]], watch: bool, output: Form) -> int:
     if not watch:
-        show(*look(), output)
+        show(*view(), output)
         return DONE
-    if output != "table":
+    if output is not Form.TABLE:
         raise ConfigError("-w draws tables; leave out -o")
     drawn = Redrawn()
+    lines = view()[1]
     while True:
-        drawn.draw(look()[1])
-        _pause(WATCH_PERIOD_S)
+        drawn.draw(lines)
+        threading.Event().wait(WATCH_PERIOD_S)
+        try:
+            lines = view()[1]
+        except Unavailable as error:  # whoever watches wants to see it come back
+            drawn.draw([*lines, "", str(error)])
 
 
 def logs(
@@ -184,7 +184,7 @@ def logs(
     grep: str,
     replicas: tuple[str, ...],
     version: str,
-    output: str,
+    output: Form,
     env: str,
 ) -> int:
     from serai.units import Duration
@@ -194,8 +194,11 @@ def logs(
         since_s = SystemClock().wall() - Duration.parse(since).seconds if since else None
     except ValueError as error:
         raise ConfigError(f"--since {since}: {error}") from error
-    stream = following.lines(_client(env), api, follow, since_s, tail, grep, replicas, version)
-    following.show(stream, plain=output == "json")
+    if output is Form.YAML:
+        raise ConfigError("logs come as text or, with -o json, as one JSON object a line")
+    query = following.Query(api, tail, grep, replicas, version)
+    stream = following.lines(_client(env), query, follow, since_s)
+    following.show(stream, as_json=output is Form.JSON)
     return DONE
 
 
@@ -203,10 +206,11 @@ def predict(api: str, body: str, headers: tuple[str, ...], path: str, method: st
     from serai_cli.requesting import body_of, request
 
     data, content_type = body_of(body) if body else (None, "")
-    status = _client(env).get(api_path(api), ApiDescription).status
+    client = _client(env)
+    status = client.get(api_path(api), ApiDescription).status
     rest = path if not path or path.startswith(("/", "?")) else f"/{path}"
     verb = method.upper() or ("GET" if data is None else "POST")
-    found = request(status.url + rest, data, content_type, headers, verb)
+    found = request(client.target, status.url + rest, data, content_type, headers, verb)
     if found >= 400:
         note(f"HTTP {found}")
         return FAILED
@@ -248,10 +252,7 @@ def schema() -> int:
 
 
 def completion(shell: str) -> int:
-    from typer._completion_shared import get_completion_script
+    from serai_cli.completing import script
 
-    if shell not in ("bash", "zsh", "fish"):
-        raise ConfigError(f"no completion for {shell!r}; there is bash, zsh and fish")
-    script = get_completion_script(prog_name="serai", complete_var="_SERAI_COMPLETE", shell=shell)
-    write([script])
+    write([script(shell)])
     return DONE

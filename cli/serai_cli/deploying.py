@@ -14,7 +14,7 @@ import aiohttp
 from serai.clock import SystemClock
 from serai.errors import ConfigError
 from serai.operator import MAX_APIS_PER_DEPLOY, DeployItem, DeployRequest, Info
-from serai.spec import LoadedSpecs, find_file, load_file
+from serai.spec import find_file, load_file
 from serai.spec.types import ApiSpec
 from serai_cli.client import Client
 from serai_cli.project.blob_client import Target
@@ -22,6 +22,7 @@ from serai_cli.project.bundle import Bundle, Source, build, default_cache_folder
 from serai_cli.project.collect import collect
 from serai_cli.project.lock import LockRequest, resolve
 from serai_cli.project.upload import Progress, upload
+from serai_cli.targets import address_of, context_of
 
 REQUIREMENTS = "requirements.txt"
 
@@ -112,8 +113,12 @@ def send(prepared: Prepared, client: Client) -> Progress:
     """Bring what the scheduler lacks over to it, with a progress bar on a terminal."""
 
     async def run() -> Progress:
-        target = Target(client.target.url, client.target.token)
-        async with aiohttp.ClientSession() as session:
+        where = client.target
+        target = Target(where.url, where.token)
+        # Made for https only: it reads all certificates of the system.
+        trusted = context_of(where.ca) if address_of(where.url).secure else True
+        connector = aiohttp.TCPConnector(ssl=trusted)
+        async with aiohttp.ClientSession(connector=connector) as session:
             with _bar() as on_progress:
                 return await upload(
                     session, target, prepared.sources, on_progress, SystemClock(), Random()
@@ -158,4 +163,4 @@ class _bar:  # used like a function
             self._bar.stop()
 
 
-__all__ = ["LoadedSpecs", "Prepared", "prepare", "send"]
+__all__ = ["Prepared", "prepare", "send"]

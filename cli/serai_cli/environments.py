@@ -1,15 +1,18 @@
 """`serai env`: named targets."""
 
 import getpass
+import re
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from serai.errors import ConfigError
 from serai_cli import targets
-from serai_cli.output import note, write
-from serai_cli.tables import table
-from serai_cli.targets import LOCAL, Target, Targets
+from serai_cli.output import look, note, write
+from serai_cli.tables import Column, table
+from serai_cli.targets import LOCAL, Target, Targets, address_of, context_of
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+COLUMNS = (Column(""), Column("name", least=12), Column("url", least=30), Column("token"))
 
 
 def show_all() -> int:
@@ -20,18 +23,18 @@ def show_all() -> int:
     ]
     here = "*" if not kept.used else ""
     rows.insert(0, [here, LOCAL, f"this machine ({targets.data_folder()})", ""])
-    write(table(("", "name", "url", "token"), rows))
+    write(table(COLUMNS, rows, look()))
     return 0
 
 
 def set_one(name: str, url: str, token_file: Path | None, ca: Path | None) -> int:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"{url!r} is not a URL such as https://serai.lab:7070")
+    address_of(url)
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"{name!r} is no name for an environment; use letters, digits and dashes")
     if name == LOCAL:
         raise ConfigError(f"{LOCAL} is always this machine; choose another name")
-    if ca is not None and not ca.is_file():
-        raise ConfigError(f"there is no file {ca}")
+    if ca is not None:
+        context_of(str(ca))
     token = _token(token_file)
     one = Target(name=name, url=url.rstrip("/"), token=token, ca=str(ca.absolute()) if ca else "")
     targets.save(targets.load().with_target(one))
@@ -45,16 +48,18 @@ def _token(file: Path | None) -> str:
     if file is not None:
         try:
             return file.read_text().strip()
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{file} holds no token: it is not text") from error
         except OSError as error:
             raise ConfigError(f"cannot read {file}: {error.strerror}") from error
-    return getpass.getpass("token (not shown): ") if sys.stdin.isatty() else ""
+    asks = sys.stdin is not None and sys.stdin.isatty()
+    return getpass.getpass("token (not shown): ").strip() if asks else ""
 
 
 def use(name: str) -> int:
     kept = targets.load()
     if name != LOCAL and kept.named(name) is None:
-        known = ", ".join([LOCAL, *(one.name for one in kept.targets)])
-        raise ConfigError(f"there is no environment {name!r} (known: {known})")
+        raise targets.unknown(kept, name)
     targets.save(Targets(targets=kept.targets, used="" if name == LOCAL else name))
     write([f"commands talk to {name} now"])
     return 0
@@ -63,7 +68,7 @@ def use(name: str) -> int:
 def delete(name: str) -> int:
     kept = targets.load()
     if kept.named(name) is None:
-        raise ConfigError(f"there is no environment {name!r}; see `serai env list`")
+        raise targets.unknown(kept, name)
     targets.save(kept.without(name))
     write([f"{name} is forgotten"])
     return 0

@@ -4,6 +4,7 @@ import http.client
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from serai import wire
@@ -11,46 +12,65 @@ from serai.engine import LogLine
 from serai.errors import ConfigError, Unavailable
 from serai_cli.client import Client, api_path
 from serai_cli.loglines import readable
+from serai_cli.output import note
 
 RETRY_S = 1.0
-HEARTBEAT_LIMIT_S = 40.0
+MAX_LINE_BYTES = 2**20
+LEAST_STEP_S = 1e-6
 
 
-def lines(
-    client: Client,
-    api: str,
-    follow: bool,
-    since_s: float | None,
-    tail: int | None,
-    grep: str,
-    replicas: tuple[str, ...],
-    version: str,
-) -> Iterator[LogLine]:
+@dataclass(frozen=True)
+class Query:
+    """Which lines are wanted; `tail` None for all that are kept."""
+
+    api: str
+    tail: int | None
+    grep: str
+    replicas: tuple[str, ...]
+    version: str
+
+
+def lines(client: Client, query: Query, follow: bool, since_s: float | None) -> Iterator[LogLine]:
     """Yield lines in time order; when following, a lost connection is taken up where it broke."""
+    told = False
     while True:
-        path = api_path(
-            api, "/logs", since=since_s, tail=tail, grep=grep, replica=replicas, version=version,
-            follow=1 if follow else None,
-        )  # fmt: skip
         try:
-            for line in _read(client.open("GET", path)):
-                since_s = line.at_s
-                yield line
+            with client.open("GET", _path(query, follow, since_s)) as response:
+                for line in _read(response):
+                    since_s, told = line.at_s + LEAST_STEP_S, False
+                    query = replace(query, tail=None)
+                    yield line
         except (Unavailable, OSError, http.client.HTTPException) as error:
+            away = error if isinstance(error, Unavailable) else client.away(error)
             if not follow:
-                raise Unavailable(f"the logs of {api} broke off: {error}") from error
+                raise away from error
+            if not told:
+                note(f"{away}; following goes on when it answers")
+                told = True
         if not follow:
             return
-        tail = None
-        if since_s is not None:
-            since_s += 1e-6
         threading.Event().wait(RETRY_S)
 
 
+def _path(query: Query, follow: bool, since_s: float | None) -> str:
+    return api_path(
+        query.api,
+        "/logs",
+        since=since_s,
+        tail=query.tail,
+        grep=query.grep,
+        replica=query.replicas,
+        version=query.version,
+        follow=1 if follow else None,
+    )
+
+
 def _read(response: http.client.HTTPResponse) -> Iterator[LogLine]:
-    while raw := response.readline():
-        if raw.strip() == b"{}":
+    while raw := response.readline(MAX_LINE_BYTES + 1):
+        if raw.strip() == b"{}":  # it shows that the other side lives
             continue
+        if len(raw) > MAX_LINE_BYTES:
+            raise Unavailable(f"a line of more than {MAX_LINE_BYTES} bytes came")
         try:
             yield wire.decode(raw, LogLine)
         except ConfigError as error:
@@ -64,8 +84,8 @@ def written(line: LogLine) -> str:
     return f"{at} {who} " + "\n".join(readable(line.text))
 
 
-def show(stream: Iterator[LogLine], plain: bool) -> None:
+def show(stream: Iterator[LogLine], as_json: bool) -> None:
     """Print lines as they come."""
     for line in stream:
-        sys.stdout.write((wire.encode(line).decode() if plain else written(line)) + "\n")
+        sys.stdout.write((wire.encode(line).decode() if as_json else written(line)) + "\n")
         sys.stdout.flush()

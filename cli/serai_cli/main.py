@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
+from serai_cli.forms import Form
+
 app = typer.Typer(
     name="serai",
-    help="Serve machine-learning models as HTTP APIs on machines that you own.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -15,12 +16,38 @@ app = typer.Typer(
 )
 
 Env = Annotated[str, typer.Option("--env", "-e", help="environment to talk to (see serai env)")]
-Output = Annotated[str, typer.Option("-o", "--output", help="table, json or yaml")]
-Api = Annotated[str, typer.Argument(metavar="API")]
+Output = Annotated[Form, typer.Option("-o", "--output", help="table, json or yaml")]
+
+
+def _api_names(incomplete: str) -> list[str]:
+    from serai_cli.completing import api_names
+
+    return api_names(incomplete)
+
+
+Api = Annotated[str, typer.Argument(metavar="API", autocompletion=_api_names)]
 FileOrFolder = Annotated[Path, typer.Argument(metavar="[FILE|DIR]")]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="do not ask")]
 Watch = Annotated[bool, typer.Option("-w", "--watch", help="draw anew every second")]
 DataDir = Annotated[Path | None, typer.Option(help="where everything is kept")]
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version as installed
+
+        print(f"serai {installed('serai')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="show the version"),
+    ] = False,
+) -> None:
+    """Serve machine-learning models as HTTP APIs on machines that you own."""
 
 
 @app.command(epilog="example: serai up --port 8080")
@@ -31,7 +58,7 @@ def up(
     data_dir: DataDir = None,
     detach: Annotated[bool, typer.Option("--detach", help="serve in the background")] = False,
 ) -> int:
-    """Start Serai on this machine: scheduler, agent, HAProxy and the replicas."""
+    """Start Serai on this machine, with HAProxy and the replicas."""
     from serai_cli.embedded import run_up
 
     return run_up(port, control_port, host, data_dir, detach)
@@ -53,7 +80,7 @@ def deploy(
     ] = None,
     yes: Yes = False,
     force: Annotated[bool, typer.Option("--force", help="replace an update under way")] = False,
-    output: Output = "table",
+    output: Output = Form.TABLE,
     env: Env = "",
 ) -> int:
     """Deploy the APIs of a folder or spec file."""
@@ -71,7 +98,7 @@ def validate(path: FileOrFolder = Path()) -> int:
 
 
 @app.command(epilog="example: serai plan examples/iris")
-def plan(path: FileOrFolder = Path(), output: Output = "table", env: Env = "") -> int:
+def plan(path: FileOrFolder = Path(), output: Output = Form.TABLE, env: Env = "") -> int:
     """Show what a deploy would change, and what that costs."""
     from serai_cli import commands
 
@@ -80,19 +107,19 @@ def plan(path: FileOrFolder = Path(), output: Output = "table", env: Env = "") -
 
 @app.command(epilog="example: serai get -w")
 def get(
-    api: Annotated[str, typer.Argument(metavar="[API]")] = "",
+    api: Annotated[str, typer.Argument(metavar="[API]", autocompletion=_api_names)] = "",
     watch: Watch = False,
-    output: Output = "table",
+    output: Output = Form.TABLE,
     env: Env = "",
 ) -> int:
-    """List the APIs with their state and traffic, or one with how to call it."""
+    """List the APIs, or show one with how to call it."""
     from serai_cli import commands
 
     return commands.get(api, watch, output, env)
 
 
 @app.command(epilog="example: serai describe iris")
-def describe(api: Api, watch: Watch = False, output: Output = "table", env: Env = "") -> int:
+def describe(api: Api, watch: Watch = False, output: Output = Form.TABLE, env: Env = "") -> int:
     """Show everything about one API: replicas, versions, traffic."""
     from serai_cli import commands
 
@@ -108,7 +135,7 @@ def logs(
     grep: Annotated[str, typer.Option(help="only lines that contain this")] = "",
     replica: Annotated[list[str] | None, typer.Option(help="only of this replica")] = None,
     version: Annotated[str, typer.Option(help="only of this version")] = "",
-    output: Output = "table",
+    output: Output = Form.TABLE,
     env: Env = "",
 ) -> int:
     """Show what the replicas wrote, merged in time order."""
@@ -126,7 +153,7 @@ def predict(
     method: Annotated[str, typer.Option(help="POST with a body, else GET")] = "",
     env: Env = "",
 ) -> int:
-    """Send a request to an API through the gateway and print the answer."""
+    """Send a request to an API and print the answer."""
     from serai_cli import commands
 
     return commands.predict(api, body, tuple(header or ()), path, method, env)
@@ -159,7 +186,7 @@ def refresh(api: Api, env: Env = "") -> int:
 
 
 @app.command(epilog="example: serai versions iris")
-def versions(api: Api, output: Output = "table", env: Env = "") -> int:
+def versions(api: Api, output: Output = Form.TABLE, env: Env = "") -> int:
     """List the versions of an API, newest first."""
     from serai_cli import commands
 
@@ -167,7 +194,7 @@ def versions(api: Api, output: Output = "table", env: Env = "") -> int:
 
 
 @app.command(epilog="example: serai nodes -w")
-def nodes(watch: Watch = False, output: Output = "table", env: Env = "") -> int:
+def nodes(watch: Watch = False, output: Output = Form.TABLE, env: Env = "") -> int:
     """List the nodes with what they have free."""
     from serai_cli import commands
 
@@ -176,7 +203,7 @@ def nodes(watch: Watch = False, output: Output = "table", env: Env = "") -> int:
 
 @app.command(epilog="example: serai doctor")
 def doctor() -> int:
-    """Look at what Serai needs on this machine; say what to do about what is missing."""
+    """Check this machine; say what to do about what is missing."""
     from serai_cli import commands
 
     return commands.doctor()

@@ -5,20 +5,25 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from serai.errors import ConfigError
 from serai_cli.client import plain
-
-FORMATS = ("table", "json", "yaml")
+from serai_cli.forms import Form
+from serai_cli.tables import Look
 
 
 def on_terminal() -> bool:
+    """Say whether somebody looks at the output as it comes."""
     return sys.stdout.isatty()
 
 
-def width() -> int:
-    """Return the width of the terminal, or 0 where there is none."""
-    return shutil.get_terminal_size().columns if on_terminal() else 0
+def look() -> Look:
+    """Return how wide lines may be, and whether in colour (https://no-color.org is followed)."""
+    if not on_terminal():
+        return Look()
+    plain_wanted = os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
+    return Look(shutil.get_terminal_size().columns, not plain_wanted)
 
 
 def write(lines: Sequence[str]) -> None:
@@ -32,25 +37,24 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def show(value: object, lines: Sequence[str], form: str) -> None:
+def show(value: object, lines: Sequence[str], form: Form) -> None:
     """Print an answer in the form that was asked for."""
-    if form == "table":
-        write(lines)
-    elif form == "json":
-        write([json.dumps(plain(value), indent=2)])
-    elif form == "yaml":
-        import yaml
+    match form:
+        case Form.TABLE:
+            write(lines)
+        case Form.JSON:
+            write([json.dumps(plain(value), indent=2)])
+        case Form.YAML:
+            import yaml
 
-        write([yaml.safe_dump(plain(value), sort_keys=False, allow_unicode=True).rstrip()])
-    else:
-        raise ConfigError(f"-o {form} is not known; use one of {', '.join(FORMATS)}")
+            write([yaml.safe_dump(plain(value), sort_keys=False, allow_unicode=True).rstrip()])
 
 
 def confirm(question: str, yes: bool) -> None:
     """Ask on a terminal; without one `-y` is needed. ConfigError when the answer is not yes."""
     if yes:
         return
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise ConfigError(f"{question} Confirm with -y")
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
@@ -58,25 +62,41 @@ def confirm(question: str, yes: bool) -> None:
         raise ConfigError("nothing was done")
 
 
-class Redrawn:
-    """Lines that are drawn over themselves, without flicker; plain new lines without a terminal."""
+NO_WRAP, WRAP = "\x1b[?7l", "\x1b[?7h"
+"""A line that wrapped would take two rows, and the next drawing would begin in the wrong one."""
 
-    def __init__(self) -> None:
+
+class Redrawn:
+    """Lines that are drawn over themselves, without flicker; plain new lines without a terminal.
+
+    More lines than the terminal has are cut at its end, since what has scrolled away cannot be
+    drawn over.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stdout
         self._drawn = 0
         self._last: list[str] = []
-        self._live = on_terminal() and os.environ.get("TERM", "dumb") != "dumb"
+        self._live = self._stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
     def draw(self, lines: Sequence[str]) -> None:
         """Show the lines in place of those before."""
-        fresh = list(lines)
+        fresh = self._fitting(lines) if self._live else list(lines)
         if fresh == self._last:
             return
         if self._live:
             up = f"\x1b[{self._drawn}F" if self._drawn else ""
             body = "".join(f"{line}\x1b[K\n" for line in fresh)
-            sys.stdout.write(f"{up}{body}\x1b[J")
+            self._stream.write(f"{NO_WRAP}{up}{body}\x1b[J{WRAP}")
             self._drawn = len(fresh)
         else:
-            sys.stdout.write("".join(line + "\n" for line in fresh if line not in self._last))
-        sys.stdout.flush()
+            self._stream.write("".join(line + "\n" for line in fresh if line not in self._last))
+        self._stream.flush()
         self._last = fresh
+
+    def _fitting(self, lines: Sequence[str]) -> list[str]:
+        room = shutil.get_terminal_size().lines - 1
+        if len(lines) <= room:
+            return list(lines)
+        hidden = len(lines) - room + 1
+        return [*lines[: room - 1], f"({hidden} more lines; make the window higher)"]

@@ -20,9 +20,10 @@ each other.
 | 4 | the scheduler refused: unknown API, update under way, bad token |
 | 130 | interrupted |
 
-Without a terminal the output is plain: no colours, no redrawing. `SERAI_URL` and `SERAI_TOKEN`,
-`SERAI_ENV` or `SERAI_DATA_DIR` choose the scheduler; else the environment in use, else the one on
-this machine. `SERAI_DEBUG=1` shows the trace of an error.
+Without a terminal the output is plain: no colours, no redrawing; `NO_COLOR` does the same for the
+colours on one. `SERAI_URL`, `SERAI_TOKEN` and `SERAI_CA`, or `SERAI_ENV`, or `SERAI_DATA_DIR`
+choose the scheduler; else the environment in use, else the one on this machine. `SERAI_DEBUG=1`
+shows the trace of an error.
 """
 
 

@@ -5,11 +5,13 @@ import http.client
 import json
 import mimetypes
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from serai.errors import ConfigError, Unavailable
+from serai_cli.client import connection_to, reason_of
+from serai_cli.targets import Target, address_of
 
 DEADLINE_S = 660.0
 CHUNK_BYTES = 65536
@@ -46,23 +48,55 @@ def _guessed(data: bytes) -> str:
 
 
 def request(
-    url: str, body: bytes | None, content_type: str, headers: Sequence[str], method: str
+    target: Target,
+    url: str,
+    body: bytes | None,
+    content_type: str,
+    headers: Sequence[str],
+    method: str,
 ) -> int:
     """Send a request, write the answer to standard output as it comes; return its status."""
-    parts = urlsplit(url)
     named = dict(_header(text) for text in headers)
-    if body is not None and content_type:
-        named.setdefault("Content-Type", content_type)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=DEADLINE_S)
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    if body is not None and content_type and "content-type" not in {n.lower() for n in named}:
+        named["Content-Type"] = content_type
+    with (
+        closing(connection_to(url, target.ca, DEADLINE_S)) as connection,
+        closing(_answer(connection, url, body, named, method)) as response,
+    ):
+        _write(_chunks(response, url), response.getheader("Content-Type", ""))
+        return response.status
+
+
+def _answer(
+    connection: http.client.HTTPConnection,
+    url: str,
+    body: bytes | None,
+    headers: dict[str, str],
+    method: str,
+) -> http.client.HTTPResponse:
+    with _translated(url):
+        # A gateway that refuses a body stops reading it, but has said why.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.request(method, address_of(url).path, body=body, headers=headers)
+        return connection.getresponse()
+
+
+def _chunks(response: http.client.HTTPResponse, url: str) -> Iterator[bytes]:
+    with _translated(url):
+        while chunk := response.read1(CHUNK_BYTES):
+            yield chunk
+        if response.length:
+            raise http.client.IncompleteRead(b"", response.length)
+
+
+@contextlib.contextmanager
+def _translated(url: str) -> Iterator[None]:
     try:
-        connection.request(method, path, body=body, headers=named)
-        response = connection.getresponse()
-        _write(response)
+        yield
     except (OSError, http.client.HTTPException) as error:
-        raise Unavailable(f"{url}: {error or type(error).__name__}") from error
-    return response.status
+        raise Unavailable(f"no answer from {url}: {reason_of(error)}; see `serai get`") from error
+    except ValueError as error:
+        raise ConfigError(f"this cannot be sent to {url}: {error}") from error
 
 
 def _header(text: str) -> tuple[str, str]:
@@ -72,18 +106,22 @@ def _header(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def _write(response: http.client.HTTPResponse) -> None:
+def _write(chunks: Iterator[bytes], content_type: str) -> None:
+    """Write an answer as it comes; JSON for somebody who looks is laid out first."""
     out = sys.stdout.buffer
-    content_type = response.getheader("Content-Type", "")
-    if sys.stdout.isatty() and content_type.startswith("application/json"):
-        raw = response.read()
-        with contextlib.suppress(ValueError):
-            raw = json.dumps(json.loads(raw), indent=2, ensure_ascii=False).encode() + b"\n"
-        out.write(raw)
-    else:
-        while chunk := response.read1(CHUNK_BYTES):
+    if not sys.stdout.isatty():
+        for chunk in chunks:
             out.write(chunk)
             out.flush()
-        if sys.stdout.isatty():
-            out.write(b"\n")
+        return
+    if content_type.startswith("application/json"):
+        whole = b"".join(chunks)
+        with contextlib.suppress(ValueError):
+            whole = json.dumps(json.loads(whole), indent=2, ensure_ascii=False).encode()
+        out.write(whole)
+    else:
+        for chunk in chunks:
+            out.write(chunk)
+            out.flush()
+    out.write(b"\n")
     out.flush()

@@ -1,5 +1,6 @@
 """What `get`, `describe`, `nodes`, `plan` and `versions` show. Pure: types in, lines out."""
 
+from serai.model import ApiState, ReplicaState
 from serai.operator import (
     ApiDescription,
     ApiList,
@@ -9,31 +10,109 @@ from serai.operator import (
     PlanAnswer,
     ReplicaStatus,
 )
-from serai_cli.tables import ago, cut, milliseconds, rate, size, table, without_empty
+from serai_cli.quantities import ago, count, milliseconds, rate, size
+from serai_cli.tables import PLAIN, Column, Look, table
+from serai_cli.text import DIM, GREEN, RED, YELLOW, cut, paint, printable
 
 NO_APIS = "no APIs yet; deploy one with `serai deploy FOLDER`"
-API_HEADER = (
-    "api", "status", "endpoint", "ready", "version", "req/s", "2xx", "4xx", "5xx", "p50", "p99",
-    "updated",
-)  # fmt: skip
-RIGHT = frozenset({"ready", "req/s", "2xx", "4xx", "5xx", "p50", "p99", "updated", "cpu", "memory"})
+
+STATE_COLOURS: dict[str, str] = {
+    ApiState.LIVE: GREEN,
+    ApiState.IDLE: DIM,
+    ApiState.UPDATING: YELLOW,
+    ApiState.DEGRADED: YELLOW,
+    ApiState.DELETING: DIM,
+    ApiState.ERROR: RED,
+    ReplicaState.READY: GREEN,
+    ReplicaState.FAILED: RED,
+    ReplicaState.LOST: RED,
+    ReplicaState.STOPPED: DIM,
+    ReplicaState.DRAINING: DIM,
+    "up": GREEN,
+    "silent": RED,
+    "serving": GREEN,
+    "candidate": YELLOW,
+}
 
 
-def api_list(apis: ApiList, now_s: float, width: int = 0) -> list[str]:
+def _state_colour(cell: str) -> str:
+    return STATE_COLOURS.get(cell, "")
+
+
+def _fault_colour(cell: str) -> str:
+    return RED if cell not in ("0", "-") else ""
+
+
+NAME_LEAST, VERSION_LEAST, TEXT_LEAST = 12, 11, 20
+
+API_COLUMNS = (
+    Column("api", least=NAME_LEAST),
+    Column("status", paint=_state_colour),
+    Column("endpoint", least=NAME_LEAST, drop=5),
+    Column("ready", right=True),
+    Column("version", least=VERSION_LEAST, drop=6),
+    Column("req/s", right=True),
+    Column("2xx", right=True, drop=4),
+    Column("4xx", right=True, quiet="0", drop=3),
+    Column("5xx", right=True, quiet="0", paint=_fault_colour),
+    Column("p50", right=True, drop=2),
+    Column("p99", right=True),
+    Column("updated", right=True, drop=1),
+)
+REPLICA_COLUMNS = (
+    Column("replica", least=NAME_LEAST),
+    Column("state", paint=_state_colour),
+    Column("node", least=NAME_LEAST, drop=3),
+    Column("cpu", right=True, drop=4),
+    Column("memory", right=True, drop=5),
+    Column("in flight", right=True, drop=6),
+    Column("restarts", right=True, quiet="0", drop=2),
+    Column("age", right=True, drop=1),
+    Column("reason", least=TEXT_LEAST, quiet=""),
+)
+VERSION_COLUMNS = (
+    Column("version"),
+    Column("role", paint=_state_colour),
+    Column("ready", right=True),
+    Column("req/s", right=True),
+    Column("2xx", right=True),
+    Column("5xx", right=True, paint=_fault_colour),
+    Column("p99", right=True),
+    Column("made", right=True, drop=1),
+)
+NODE_COLUMNS = (
+    Column("node", least=NAME_LEAST),
+    Column("state", paint=_state_colour),
+    Column("roles", least=NAME_LEAST, drop=2),
+    Column("cpu", right=True),
+    Column("memory free", right=True),
+    Column("disk free", right=True, drop=4),
+    Column("gpus", right=True),
+    Column("replicas", right=True),
+    Column("version", drop=1),
+    Column("report", right=True, drop=3),
+)
+CHANGE_COLUMNS = (
+    Column("  what", least=TEXT_LEAST),
+    Column("now", least=VERSION_LEAST),
+    Column(""),
+    Column("then", least=VERSION_LEAST),
+    Column("price"),
+)
+
+
+# APIs --------------------------------------------------------------------------------------------
+
+
+def api_list(apis: ApiList, now_s: float, look: Look = PLAIN) -> list[str]:
     """Return the list of all APIs, with the reasons of those that are not well below it."""
     if not apis.apis:
         return [NO_APIS]
-    rows = [_api_row(api, now_s) for api in apis.apis]
-    header, rows = without_empty(API_HEADER, rows, frozenset({"4xx", "5xx"}), "0")
-    lines = table(header, rows, width, _right(header))
+    lines = table(API_COLUMNS, [_api_row(api, now_s) for api in apis.apis], look)
     unwell = [api for api in apis.apis if api.state not in ("live", "idle") or api.last_error]
     if unwell:
-        lines += ["", *(cut(f"{api.name}: {api.reason}", width) for api in unwell)]
+        lines += ["", *(cut(printable(f"{api.name}: {api.reason}"), look.width) for api in unwell)]
     return lines
-
-
-def _right(header: list[str]) -> frozenset[int]:
-    return frozenset(i for i, name in enumerate(header) if name in RIGHT)
 
 
 def _api_row(api: ApiStatus, now_s: float) -> list[str]:
@@ -46,22 +125,23 @@ def _api_row(api: ApiStatus, now_s: float) -> list[str]:
         f"{api.ready}/{api.wanted}",
         f"{version} → {api.candidate}" if api.candidate else version,
         rate(traffic.requests_per_s),
-        str(traffic.responses_2xx),
-        str(traffic.responses_4xx),
-        str(traffic.responses_5xx),
+        count(traffic.responses_2xx),
+        count(traffic.responses_4xx),
+        count(traffic.responses_5xx),
         milliseconds(traffic.p50_ms),
         milliseconds(traffic.p99_ms),
         ago(now_s - api.updated_at_s),
     ]
 
 
-def one_api(described: ApiDescription, now_s: float, width: int = 0) -> list[str]:
-    """Return one API: its line in the list, and how to call it."""
+def one_api(described: ApiDescription, now_s: float, look: Look = PLAIN) -> list[str]:
+    """Return one API: its line in the list, how to call it, and why its last update failed."""
     status = described.status
-    lines = api_list(ApiList(apis=(status,)), now_s, width)
+    lines = api_list(ApiList(apis=(status,)), now_s, look)
     lines += ["", f"url   {status.url}", f"try   {curl(status.url)}"]
     if status.last_error:
-        lines += ["", f"{status.failed_version} failed: {status.last_error}"]
+        words = printable(f"{status.failed_version} failed: {status.last_error}")
+        lines += ["", paint(words, RED) if look.colour else words]
     return lines
 
 
@@ -70,72 +150,74 @@ def curl(url: str) -> str:
     return f"curl {url} -H 'Content-Type: application/json' -d '{{}}'"
 
 
-def description(described: ApiDescription, now_s: float, width: int = 0) -> list[str]:
+def description(described: ApiDescription, now_s: float, look: Look = PLAIN) -> list[str]:
     """Return everything about one API."""
-    lines = one_api(described, now_s, width)
     traffic = described.status.traffic
-    lines += [
+    flows = f"{traffic.in_flight} in flight, {traffic.queued} queued, {traffic.held} held"
+    return [
+        *one_api(described, now_s, look),
         "",
-        f"now   {traffic.in_flight} in flight, {traffic.queued} queued, {traffic.held} held",
+        f"now   {flows}",
         "",
+        *_replicas(described.replicas, now_s, look),
+        "",
+        *versions(described, now_s, look),
     ]
-    lines += _replicas(described.replicas, now_s, width)
-    return [*lines, "", *versions(described, now_s, width)]
 
 
-def _replicas(replicas: tuple[ReplicaStatus, ...], now_s: float, width: int) -> list[str]:
-    header = (
-        "replica", "state", "node", "cpu", "memory", "in flight", "restarts", "age", "reason",
-    )  # fmt: skip
-    rows = [
-        [
-            one.replica.id.partition(".")[2],
-            one.replica.state.value,
-            one.replica.node,
-            "-" if one.cpu_cores is None else f"{one.cpu_cores:.2f}",
-            size(one.memory_bytes),
-            "-" if one.in_flight is None else str(one.in_flight),
-            str(one.replica.restarts),
-            ago(now_s - (one.replica.ended_at_s or one.replica.created_at_s)),
-            _ending(one),
-        ]
-        for one in replicas
+def _replicas(replicas: tuple[ReplicaStatus, ...], now_s: float, look: Look) -> list[str]:
+    if not replicas:
+        return ["no replicas"]
+    return table(REPLICA_COLUMNS, [_replica_row(one, now_s) for one in replicas], look)
+
+
+def _replica_row(one: ReplicaStatus, now_s: float) -> list[str]:
+    replica = one.replica
+    return [
+        replica.id.partition(".")[2],
+        replica.state.value,
+        replica.node,
+        "-" if one.cpu_cores is None else f"{one.cpu_cores:.2f}",
+        size(one.memory_bytes),
+        "-" if one.in_flight is None else str(one.in_flight),
+        str(replica.restarts),
+        ago(now_s - (replica.ended_at_s or replica.created_at_s)),
+        _ending(one),
     ]
-    return table(header, rows, width, _right(list(header))) if rows else ["no replicas"]
 
 
 def _ending(one: ReplicaStatus) -> str:
     replica = one.replica
-    how = str(replica.exit) if replica.exit and replica.state == "failed" else ""
-    return "; ".join(part for part in (replica.reason, how) if part and part not in ("",))
+    how = str(replica.exit) if replica.exit and replica.state is ReplicaState.FAILED else ""
+    return "; ".join(part for part in (replica.reason, how) if part)
 
 
-def versions(described: ApiDescription, now_s: float, width: int = 0) -> list[str]:
+def versions(described: ApiDescription, now_s: float, look: Look = PLAIN) -> list[str]:
     """Return the versions of an API, newest first."""
-    header = ("version", "role", "ready", "req/s", "2xx", "5xx", "p99", "made")
     rows = [
         [
             one.version.name,
             one.role,
             str(one.ready),
             rate(one.traffic.requests_per_s),
-            str(one.traffic.responses_2xx),
-            str(one.traffic.responses_5xx),
+            count(one.traffic.responses_2xx),
+            count(one.traffic.responses_5xx),
             milliseconds(one.traffic.p99_ms),
             f"{ago(now_s - one.version.created_at_s)} ago",
         ]
         for one in described.versions
     ]
-    return table(header, rows, width, _right(list(header)))
+    return table(VERSION_COLUMNS, rows, look)
 
 
-def nodes(listed: NodeList, width: int = 0) -> list[str]:
+# Nodes and plans ---------------------------------------------------------------------------------
+
+
+def nodes(listed: NodeList, look: Look = PLAIN) -> list[str]:
     """Return the nodes with what they have free."""
     if not listed.nodes:
         return ["no node has reported yet"]
-    header = ("node", "state", "roles", "cpu", "memory free", "disk free", "gpus", "replicas",
-              "version", "report")  # fmt: skip
-    return table(header, [_node_row(node) for node in listed.nodes], width)
+    return table(NODE_COLUMNS, [_node_row(node) for node in listed.nodes], look)
 
 
 def _node_row(node: NodeStatus) -> list[str]:
@@ -155,21 +237,21 @@ def _node_row(node: NodeStatus) -> list[str]:
     ]
 
 
-def plan(answer: PlanAnswer, width: int = 0) -> list[str]:
+def plan(answer: PlanAnswer, look: Look = PLAIN) -> list[str]:
     """Return what a deploy would do, change by change."""
     lines: list[str] = []
     for api in answer.apis:
         lines.append(f"{api.api}: {api.action} ({api.version}): {api.explanation}")
-        if api.changes:
-            rows = [
-                [
-                    f"  {change.path}",
-                    change.before,
-                    "→",
-                    change.after,
-                    "new replicas" if change.restarts else "no restart",
-                ]
-                for change in api.changes
+        rows = [
+            [
+                f"  {change.path}",
+                change.before,
+                "→",
+                change.after,
+                "new replicas" if change.restarts else "no restart",
             ]
-            lines += table(("  what", "now", "", "then", "price"), rows, width)
+            for change in api.changes
+        ]
+        if rows:
+            lines += table(CHANGE_COLUMNS, rows, look)
     return lines

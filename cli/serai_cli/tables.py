@@ -1,76 +1,110 @@
-"""Rows as aligned text. Pure."""
+"""Rows as aligned text that fits: long cells are shortened, the least needed columns go. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from serai_cli.text import BOLD, cells, cut, paint, printable
 
 GAP = "  "
-CUT = "…"
+
+Paint = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How wide lines may be (0: no limit), and whether colours are shown."""
+
+    width: int = 0
+    colour: bool = False
+
+
+PLAIN = Look()
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: `least` cells remain when it is shortened (0: never shortened).
+
+    `drop` orders what goes first when the rows do not fit (1 before 2; 0: never); where every row
+    says `quiet` the column is left out; `paint` returns the colour code for a cell.
+    """
+
+    name: str
+    right: bool = False
+    least: int = 0
+    drop: int = 0
+    quiet: str | None = None
+    paint: Paint | None = None
 
 
 def table(
-    header: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    width: int = 0,
-    right: frozenset[int] = frozenset(),
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], look: Look = PLAIN
 ) -> list[str]:
-    """Return aligned lines; columns in `right` are flushed right, `width` 0 means no limit.
-
-    When it does not fit, the last column is cut.
-    """
-    columns = [[header[i], *(row[i] for row in rows)] for i in range(len(header))]
-    widths = [max(len(cell) for cell in column) for column in columns]
-    lines = []
-    for row in (header, *rows):
-        cells = [
-            cell.rjust(widths[i]) if i in right else cell.ljust(widths[i])
-            for i, cell in enumerate(row)
-        ]
-        lines.append(cut(GAP.join(cells).rstrip(), width))
-    return lines
+    """Return a header and the rows, aligned, no line wider than the look allows."""
+    clean = [[printable(cell) for cell in row] for row in rows]
+    kept = [i for i, column in enumerate(columns) if not _says_nothing(column, i, clean)]
+    natural = {i: max(cells(t) for t in (columns[i].name, *(r[i] for r in clean))) for i in kept}
+    widths = _fitted(columns, natural, look.width)
+    header = cut(_line([column.name for column in columns], columns, widths), look.width)
+    if not look.colour:
+        return [header, *(cut(_line(row, columns, widths), look.width) for row in clean)]
+    return [paint(header, BOLD), *(_painted(row, columns, widths, look.width) for row in clean)]
 
 
-def cut(line: str, width: int) -> str:
-    """Return a line no longer than `width` (0: as long as it is)."""
-    return line if not width or len(line) <= width else line[: max(0, width - 1)] + CUT
+def _says_nothing(column: Column, index: int, rows: Sequence[Sequence[str]]) -> bool:
+    return column.quiet is not None and all(row[index] == column.quiet for row in rows)
 
 
-def without_empty(
-    header: Sequence[str], rows: Sequence[Sequence[str]], optional: frozenset[str], empty: str
-) -> tuple[list[str], list[list[str]]]:
-    """Leave out the optional columns in which every row says nothing."""
-    kept = [
-        i
-        for i, name in enumerate(header)
-        if name not in optional or any(row[i] != empty for row in rows)
-    ]
-    return [header[i] for i in kept], [[row[i] for i in kept] for row in rows]
+def _fitted(columns: Sequence[Column], natural: dict[int, int], width: int) -> dict[int, int]:
+    """Return the columns that stay with their widths: shortened first, then dropped."""
+    going = sorted((i for i in natural if columns[i].drop), key=lambda i: columns[i].drop)
+    left = dict(natural)
+    for drop in (None, *going):
+        if drop is not None:
+            del left[drop]
+        least = {i: min(w, columns[i].least or w) for i, w in left.items()}
+        if not width or _total(least) <= width:
+            break
+    return _shortened(left, least, width)
 
 
-def ago(seconds: float) -> str:
-    """Return an age in the largest unit that says enough: 5s, 3m, 2h, 4d."""
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= length:
-            return f"{int(seconds // length)}{unit}"
-    return f"{max(0, int(seconds))}s"
+def _shortened(natural: dict[int, int], least: dict[int, int], width: int) -> dict[int, int]:
+    if not width:
+        return natural
+    widths = {i: min(wanted, max(width, least[i])) for i, wanted in natural.items()}
+    while _total(widths) > width:
+        longest = max(widths, key=lambda i: widths[i] - least[i])
+        if widths[longest] <= least[longest]:
+            break
+        widths[longest] -= 1
+    return widths
 
 
-def milliseconds(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.0f}ms" if value >= 10 else f"{value:.1f}ms"
+def _total(widths: dict[int, int]) -> int:
+    return sum(widths.values()) + len(GAP) * (len(widths) - 1)
 
 
-def rate(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+def _line(texts: Sequence[str], columns: Sequence[Column], widths: dict[int, int]) -> str:
+    return GAP.join(_padded(texts[i], columns[i], width) for i, width in widths.items()).rstrip()
 
 
-def size(count_bytes: float | None) -> str:
-    """Return an amount of memory: 512Mi, 1.5Gi."""
-    if count_bytes is None:
-        return "-"
-    for unit, length in (("Ti", 2**40), ("Gi", 2**30), ("Mi", 2**20), ("Ki", 2**10)):
-        if count_bytes >= length:
-            amount = count_bytes / length
-            return f"{amount:.0f}{unit}" if amount >= 10 else f"{amount:.1f}{unit}"
-    return f"{count_bytes:.0f}"
+def _padded(text: str, column: Column, width: int) -> str:
+    short = cut(text, width) if width else text
+    space = " " * (width - cells(short))
+    return space + short if column.right else short + space
+
+
+def _painted(
+    row: Sequence[str], columns: Sequence[Column], widths: dict[int, int], width: int
+) -> str:
+    used, parts = 0, []
+    for i, column_width in widths.items():
+        text = _padded(row[i], columns[i], column_width)
+        if width:
+            text = cut(text, width - used)
+        colour = columns[i].paint
+        parts.append(paint(text, colour(row[i]) if colour else ""))
+        used += column_width + len(GAP)
+        if width and used >= width:
+            break
+    return GAP.join(parts).rstrip()

@@ -1,5 +1,6 @@
 """Watching a deploy to its end, and what is said then. The verdict is pure."""
 
+import threading
 from dataclasses import dataclass
 from enum import Enum
 
@@ -46,35 +47,31 @@ def standing(plan: ApiPlan, described: ApiDescription) -> Standing:
     return Standing(Verdict.RUNNING, f"{plan.api}: {status.reason}")
 
 
-def watch(client: Client, plans: tuple[ApiPlan, ...], clock: Clock) -> list[Standing]:
+def watch(
+    client: Client, plans: tuple[ApiPlan, ...], clock: Clock, drawn: Redrawn
+) -> list[Standing]:
     """Show the phases until every API serves or has failed; return how each ended."""
-    drawn = Redrawn()
     heard_s = clock.now()
     found = {plan.api: Standing(Verdict.RUNNING, f"{plan.api}: accepted") for plan in plans}
-    while any(one.verdict is Verdict.RUNNING for one in found.values()):
-        for plan in plans:
-            if found[plan.api].verdict is Verdict.RUNNING:
-                try:
-                    described = client.get(api_path(plan.api), ApiDescription)
-                except Unavailable:
-                    if clock.now() - heard_s > AWAY_LIMIT_S:
-                        raise
-                    continue
-                except Refused as refused:
-                    found[plan.api] = Standing(Verdict.FAILED, f"{plan.api}: {refused}")
-                    continue
+    while running := [plan for plan in plans if found[plan.api].verdict is Verdict.RUNNING]:
+        for plan in running:
+            try:
+                found[plan.api] = _look_at(client, plan)
                 heard_s = clock.now()
-                found[plan.api] = standing(plan, described)
+            except Unavailable:
+                if clock.now() - heard_s > AWAY_LIMIT_S:
+                    raise
         drawn.draw([one.line for one in found.values()])
         if any(one.verdict is Verdict.RUNNING for one in found.values()):
-            _pause(POLL_S)
+            threading.Event().wait(POLL_S)
     return list(found.values())
 
 
-def _pause(seconds: float) -> None:
-    import threading
-
-    threading.Event().wait(seconds)
+def _look_at(client: Client, plan: ApiPlan) -> Standing:
+    try:
+        return standing(plan, client.get(api_path(plan.api), ApiDescription))
+    except Refused as refused:  # deleted meanwhile, for one
+        return Standing(Verdict.FAILED, f"{plan.api}: {refused}")
 
 
 def farewell(client: Client, plan: ApiPlan) -> list[str]:

@@ -17,7 +17,7 @@ from serai.operator import (
 from serai.spec.types import ApiSpec, Compute, Pod, Readiness
 from serai_cli.loglines import readable
 from serai_cli.screens import NO_APIS, api_list, description, one_api, plan
-from serai_cli.tables import ago, cut, milliseconds, rate, size, table
+from serai_cli.tables import Look
 from serai_cli.waiting import Verdict, standing
 from tests.support.scheduling import NOW_S, replica
 
@@ -65,14 +65,14 @@ def described(status: ApiStatus = STATUS) -> ApiDescription:
 
 
 def test_the_list_leaves_out_errors_nobody_had_and_fits_80_columns() -> None:
-    header, row = api_list(ApiList(apis=(STATUS,)), NOW_S, width=100)
+    header, row = api_list(ApiList(apis=(STATUS,)), NOW_S, Look(width=100))
     assert header.split() == [
         "api", "status", "endpoint", "ready", "version", "req/s", "2xx", "p50", "p99", "updated",
     ]  # fmt: skip
     assert row.split() == [
         "iris", "live", "/iris", "2/2", "v1-abc", "12", "100", "3.2ms", "46ms", "1m",
     ]  # fmt: skip
-    assert all(len(line) <= 80 for line in api_list(ApiList(apis=(STATUS,)), NOW_S, width=80))
+    assert all(len(line) <= 80 for line in api_list(ApiList(apis=(STATUS,)), NOW_S, Look(width=80)))
 
 
 def test_what_is_not_well_is_explained_below_the_list() -> None:
@@ -130,13 +130,16 @@ def test_a_deploy_stands_as_the_scheduler_says() -> None:
     assert verdict(candidate="v3-ghi") is Verdict.FAILED
 
 
-def test_quantities_are_short() -> None:
-    assert [ago(s) for s in (0, 59, 60, 7200, 200_000)] == ["0s", "59s", "1m", "2h", "2d"]
-    assert [milliseconds(v) for v in (None, 0.26, 12.4)] == ["-", "0.3ms", "12ms"]
-    assert [rate(v) for v in (None, 0.04, 1234.5)] == ["-", "0.0", "1234"]
-    assert [size(v) for v in (None, 12, 2048, 3 * 2**29)] == ["-", "12", "2.0Ki", "1.5Gi"]
-    assert cut("abcdef", 4) == "abc…" and cut("abc", 4) == "abc" and cut("abc", 0) == "abc"
-    assert table(("a", "b"), [["xx", "1"]], right=frozenset({1})) == ["a   b", "xx  1"]
+def test_states_are_coloured_and_faults_stand_out() -> None:
+    faulty = msgspec.structs.replace(STATUS, traffic=Traffic(responses_5xx=3))
+    text = "\n".join(api_list(ApiList(apis=(faulty,)), NOW_S, Look(colour=True)))
+    assert "\x1b[32mlive" in text and "\x1b[31m" in text
+    assert "\x1b" not in "\n".join(api_list(ApiList(apis=(faulty,)), NOW_S))
+
+
+def test_what_a_replica_says_cannot_move_the_cursor() -> None:
+    sly = msgspec.structs.replace(STATUS, state=ApiState.ERROR, reason="a\x1b[2Jb\nc")
+    assert api_list(ApiList(apis=(sly,)), NOW_S)[-1] == "iris: a?[2Jb c"
 
 
 def test_events_of_the_runtime_are_shown_as_text_with_their_trace() -> None:
