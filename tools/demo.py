@@ -67,10 +67,10 @@ def main() -> int:
         endpoint = json.loads((DATA / "endpoint.json").read_text())
         print(f"\ngateway  {endpoint['gateway_url']}/file-type")
         print(f"control  {endpoint['control_url']}")
-        print(
-            f"\nnext, with SERAI_DATA_DIR={DATA.relative_to(ROOT)} and {SERAI.relative_to(ROOT)}:"
-        )
-        print("  serai get\n  serai describe file-type\n  serai logs file-type", flush=True)
+        print("\nnext:")
+        command = f"SERAI_DATA_DIR={DATA.relative_to(ROOT)} {SERAI.relative_to(ROOT)}"
+        for words in ("get -w", "describe file-type", "logs file-type -f"):
+            print(f"  {command} {words}", flush=True)
         if not once:
             print("\nserving; Ctrl-C ends it", flush=True)
             signal.sigwait({signal.SIGINT, signal.SIGTERM})

@@ -3,6 +3,7 @@
 import asyncio
 
 import aiohttp
+import msgspec
 
 from serai.model import Server
 from serai_agent.local.health import Verdict
@@ -45,9 +46,17 @@ def _judge(status: int, path: str, body: bytes) -> tuple[Verdict, str]:
     if status < 400:
         return Verdict.READY, ""
     hint = "; set readiness.path to one that it has" if status == 404 else ""
-    text = body.decode("utf-8", "replace").strip().replace("\n", " ")[:120]
+    text = _phase(body) or body.decode("utf-8", "replace").strip().replace("\n", " ")[:120]
     said = f": {text}" if text and status != 404 else ""
     return Verdict.NOT_READY, f"GET {path} answers {status}{said}{hint}"
+
+
+def _phase(body: bytes) -> str:
+    """Return the phase that a body names as the runtime's do, such as `loading`; else nothing."""
+    try:
+        return msgspec.json.decode(body, type=dict[str, str]).get("phase", "")
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
 
 
 def _bracketed(host: str) -> str:
