@@ -66,6 +66,16 @@ def _swallows(node: ast.ExceptHandler) -> bool:
     return broad and not (isinstance(last, ast.Raise) and last.exc is None)
 
 
+def test_no_error_is_raised_inside_except_star() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.TryStar)
+    ]
+    assert not found, "it comes wrapped in a group before Python 3.11.4: use serai.errors.ungrouped"
+
+
 def test_broad_excepts_stay_at_their_boundaries() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{node.lineno}"

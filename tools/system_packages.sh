@@ -10,11 +10,13 @@ case $1 in
     *) echo "usage: system_packages.sh venv|test|bench" >&2; exit 2 ;;
 esac
 
+# Where daemons are; a user's PATH often lacks it.
+PATH=$PATH:/usr/sbin:/sbin
+
 missing=""
 for package in $wanted; do
     case $package in
-        haproxy) command -v haproxy >/dev/null 2>&1 || [ -x /usr/sbin/haproxy ] ;;
-        wrk | gcc) command -v "$package" >/dev/null 2>&1 ;;
+        haproxy | wrk | gcc) command -v "$package" >/dev/null 2>&1 ;;
         docker.io) command -v dockerd >/dev/null 2>&1 ;;
         iproute2) command -v ip >/dev/null 2>&1 ;;
         *) dpkg -s "$package" >/dev/null 2>&1 ;;

@@ -1,14 +1,13 @@
 """The listening socket, and how it is closed without losing a connection."""
 
-import array
 import contextlib
 import errno
 import socket
-import struct
 import sys
 
 BACKLOG = 1024
-_SO_ATTACH_FILTER = 26
+MOST_HOPS = 255
+IP_MINTTL, IPV6_MINHOPCOUNT = 21, 73
 
 
 class PortTaken(Exception):
@@ -36,23 +35,23 @@ def refuse_new(sock: socket.socket) -> None:
     """Let no new connection begin, while those that are being set up still arrive.
 
     Closing a listening socket resets connections that the kernel has set up and nobody accepted
-    yet, and their requests are lost. A packet filter that drops what opens a connection (SYN
-    without ACK) comes first; after a moment everything that was under way has been accepted, and
-    the socket can be closed. Where there is no such filter, closing stays as it is elsewhere.
+    yet, and their requests are lost. So packets that open a connection are dropped first, by asking
+    for more time to live than any packet has left; after a moment everything that was under way has
+    been accepted, and the socket can be closed. A packet filter would do, too, but some kernels
+    refuse it to all but root. Where there is neither, closing stays as it is elsewhere.
     """
+    _ask_time_to_live(sock, MOST_HOPS)
+
+
+def hear_again(sock: socket.socket) -> None:
+    """Take packets of a connection that was set up after `refuse_new`: it asks for the same."""
+    _ask_time_to_live(sock, 0)
+
+
+def _ask_time_to_live(sock: socket.socket, hops: int) -> None:
     if sys.platform != "linux":
         return
-    program = (
-        (0x30, 0, 0, 13),  # load the byte with TCP's flags
-        (0x54, 0, 0, 0x12),  # keep SYN and ACK
-        (0x15, 0, 1, 0x02),  # SYN alone?
-        (0x06, 0, 0, 0),  # drop it
-        (0x06, 0, 0, 0xFFFF_FFFF),  # take everything else
-    )
-    code = array.array("B", b"".join(struct.pack("HBBI", *line) for line in program))
     with contextlib.suppress(OSError):
-        sock.setsockopt(
-            socket.SOL_SOCKET,
-            _SO_ATTACH_FILTER,
-            struct.pack("HP", len(program), code.buffer_info()[0]),
-        )
+        sock.setsockopt(socket.IPPROTO_IP, IP_MINTTL, hops)
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MINHOPCOUNT, hops)

@@ -13,6 +13,7 @@ import inspect
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 from typing import Any, cast
@@ -22,7 +23,7 @@ from aiohttp import web
 
 from serai_runtime import clock
 from serai_runtime.errors import PredictorError
-from serai_runtime.listener import BACKLOG, PortTaken, listen, refuse_new
+from serai_runtime.listener import BACKLOG, PortTaken, hear_again, listen, refuse_new
 from serai_runtime.load import Predictor, Style
 from serai_runtime.loading import Failed, load
 from serai_runtime.logs import Log, take_over_logging
@@ -84,6 +85,7 @@ class Worker:
             refuse_new(sock)
             await clock.sleep(REFUSE_S)
             listener.close()
+            _hear_again(web_server)
             await self._finish(web_server, began_s)
             await self._close()
         finally:
@@ -212,6 +214,14 @@ class Worker:
         else:
             # Not on the pool: a call that hangs there must not keep `close` from running.
             await asyncio.to_thread(close)
+
+
+def _hear_again(web_server: web.Server) -> None:
+    for connection in web_server.connections:
+        if connection.transport is not None:
+            fd = connection.transport.get_extra_info("socket").fileno()
+            with socket.socket(fileno=os.dup(fd)) as sock:
+                hear_again(sock)
 
 
 def _facts(options: Options, process: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from serai import wire
 from serai.bundle import MAX_MANIFEST_BYTES, BundleFile, Manifest, check_manifest
 from serai.clock import Clock
-from serai.errors import ConfigError, Refused, SeraiError, Unavailable
+from serai.errors import ConfigError, SeraiError, ungrouped
 from serai.model import digest_of
 from serai_agent.cache.disk import (
     UNFINISHED,
@@ -77,12 +77,10 @@ class BundleCache:
                 await self._bring(file)
 
         missing = {_kept_name(f): f for f in manifest.files if not self._has(f)}
-        try:
+        with ungrouped(SeraiError, OSError):
             async with asyncio.TaskGroup() as group:
                 for file in missing.values():
                     group.create_task(bring(file))
-        except* (SeraiError, OSError) as errors:
-            raise _first(errors) from None
         await asyncio.to_thread(self._link, manifest, tree)
         fresh = tree.with_name(f".{digest}.new")
         fresh.write_bytes(raw)
@@ -180,19 +178,6 @@ def _link_or_copy(kept: Path, target: Path) -> None:
             raise
         shutil.copy2(kept, target)  # a file may have only so many names (an empty __init__.py)
         os.utime(target, ns=(UNTOUCHED_NS, UNTOUCHED_NS))
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the error to tell: one that trying again cannot cure before one that it may."""
-    found: list[BaseException] = []
-    waiting: list[BaseException] = [errors]
-    while waiting:
-        error = waiting.pop()
-        if isinstance(error, BaseExceptionGroup):
-            waiting += error.exceptions
-        else:
-            found.append(error)
-    return min(found, key=lambda error: not isinstance(error, ConfigError | Refused | Unavailable))
 
 
 def _prune(trees: Path, files: Path, in_use: Collection[str], bounds: Bounds, now_s: float) -> None:

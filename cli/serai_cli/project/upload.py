@@ -13,7 +13,7 @@ from random import Random
 import aiohttp
 
 from serai.clock import Clock, backoff
-from serai.errors import SeraiError, Unavailable
+from serai.errors import SeraiError, Unavailable, ungrouped
 from serai_cli.project.blob_client import BlobClient, Target
 from serai_cli.project.bundle import Source
 from serai_cli.project.packing import Batch, Piece, pack
@@ -117,12 +117,10 @@ class _Upload:
             todo += await self._parts_to_send(source)
         todo += packed.packages
         failures: list[Unavailable] = []
-        try:
+        with ungrouped(SeraiError):
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(PARALLEL, len(todo))):
                     group.create_task(self._worker(todo, failures))
-        except* SeraiError as errors:
-            raise errors.exceptions[0] from None
         if failures:
             raise failures[0]
         for source in packed.big:
