@@ -11,28 +11,34 @@ from serai_cli.exits import BAD_INPUT, FAILED, INTERRUPTED, status_of
 def main() -> None:
     """Run the command line and exit."""
     _prepare_streams()
-    if not os.environ.get("SERAI_DEBUG"):
-        sys.excepthook = _tell_fault
+    if os.environ.get("SERAI_DEBUG"):
+        sys.exit(_run())
+    sys.excepthook = _tell_fault
+    sys.exit(_run_and_tell())
+
+
+def _run_and_tell() -> int:
+    """Return the exit status, and tell in a line what went wrong."""
     try:
-        status = _run()
+        return _run()
     except KeyboardInterrupt:
-        status = INTERRUPTED
+        return INTERRUPTED
     except BrokenPipeError:
         _close_stdout()  # whoever read has seen enough
-        status = 0
+        return 0
     except SeraiError as error:
-        if os.environ.get("SERAI_DEBUG"):
-            raise
         print(f"serai: {error}", file=sys.stderr)
-        status = status_of(error)
-    except OSError as error:
-        if os.environ.get("SERAI_DEBUG"):
+        return status_of(error)
+    except ModuleNotFoundError as error:
+        if (error.name or "serai").startswith("serai"):
             raise
+        print(f"serai: {error.name} is not installed: {_install()}", file=sys.stderr)
+        return FAILED
+    except OSError as error:
         _close_stdout()
         where = f"{error.filename}: " if error.filename else ""
         print(f"serai: {where}{error.strerror or error}", file=sys.stderr)
-        status = FAILED
-    sys.exit(status)
+        return FAILED
 
 
 def _run() -> int:
@@ -55,6 +61,12 @@ def _run() -> int:
     except typer.Abort:
         return INTERRUPTED
     return status if isinstance(status, int) else 0
+
+
+def _install() -> str:
+    """Return how to install what the command needs; the parts of Serai are installed apart."""
+    part = "up" if {"up", "down"} & set(sys.argv[1:2]) else "cli"
+    return f"this command needs more of Serai; pip install 'serai[{part}]'"
 
 
 def _prepare_streams() -> None:
