@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 from tests.support.serai import SERAI, Serai, write_predictor
@@ -71,3 +72,15 @@ def test_wrong_words_are_wrong_input_and_name_the_help(shared: Serai) -> None:
         assert done.returncode == 2 and told in done.stderr, done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
     assert shared.run("--version").stdout.startswith("serai ")
+
+
+def test_a_part_that_is_not_installed_is_named_with_the_command_that_installs_it() -> None:
+    for absent, words, part in (("typer", "get", "cli"), ("prometheus_client", "up", "up")):
+        code = (
+            f"import sys; sys.modules[{absent!r}] = None; sys.argv = ['serai', {words!r}]\n"
+            "from serai_cli.__main__ import main; main()"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 1, done.stderr
+        assert f"{absent} is not installed" in done.stderr
+        assert f"pip install 'serai[{part}]'" in done.stderr
