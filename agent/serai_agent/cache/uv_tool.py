@@ -14,6 +14,7 @@ import uv
 
 from serai.errors import ConfigError, SeraiError, Unavailable
 
+OWN = f"{sys.version_info.major}.{sys.version_info.minor}"
 LISTED = re.compile(r"\w+-(\d+\.\d+)\.\d")
 LINES_KEPT = 40
 LINES_TOLD = 8
@@ -33,15 +34,14 @@ async def make_environment(home: Path, python: str, limit_s: float) -> None:
 
     Raises ConfigError that names the Pythons found when the one asked for is missing.
     """
-    own = f"{sys.version_info.major}.{sys.version_info.minor}"
-    chosen = sys.executable if python == own else python  # the one that surely works
+    chosen = sys.executable if python == OWN else python  # the one that surely works
     options = ("--no-project", "--relocatable", "--allow-existing")
     try:
         await _run(("venv", *options, "--python", chosen, home), limit_s)
     except _Failed as failed:
         if not any(words in failed.output.lower() for words in MISSING_WORDS):
             raise in_words(failed.output) from None
-        found = ", ".join(await _pythons(limit_s)) or "none"
+        found = ", ".join(await _pythons(limit_s))
         raise ConfigError(
             f"this node has no Python {python} (found: {found}); install it there, "
             "or set predictor.python to one of these"
@@ -82,11 +82,12 @@ class _Failed(Exception):
 
 
 async def _pythons(limit_s: float) -> list[str]:
+    """Return the versions on this machine; the one that runs this need not be on PATH."""
+    found = {OWN}
     with contextlib.suppress(_Failed, Unavailable):
         listed = await _run(("python", "list", "--only-installed"), limit_s)
-        found = {match[1] for line in listed.splitlines() if (match := LISTED.match(line))}
-        return sorted(found, key=lambda version: [int(part) for part in version.split(".")])
-    return []
+        found |= {match[1] for line in listed.splitlines() if (match := LISTED.match(line))}
+    return sorted(found, key=lambda version: [int(part) for part in version.split(".")])
 
 
 async def _run(arguments: Sequence[str | Path], limit_s: float) -> str:
