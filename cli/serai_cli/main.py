@@ -52,8 +52,10 @@ def root(
 
 @app.command(epilog="example: serai up --port 8080")
 def up(
-    port: Annotated[int, typer.Option(help="port of the gateway")] = 8080,
-    control_port: Annotated[int, typer.Option(help="port of the operator API")] = 7070,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="port of the gateway")] = 8080,
+    control_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="port of the operator API")
+    ] = 7070,
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     data_dir: DataDir = None,
     detach: Annotated[bool, typer.Option("--detach", help="serve in the background")] = False,

@@ -5,6 +5,7 @@ import subprocess
 import threading
 from pathlib import Path
 
+from tests.support.ports import free_port
 from tests.support.serai import SERAI, Serai, call, write_predictor
 from tests.support.wait import until
 
@@ -100,7 +101,7 @@ def test_a_second_ctrl_c_exits_at_once(own: Serai, tmp_path: Path) -> None:
 
 def test_a_second_serai_on_one_folder_says_who_holds_it(own: Serai) -> None:
     other = subprocess.run(
-        [SERAI, "up", "--port", "0", "--data-dir", str(own.data)],
+        [SERAI, "up", "--port", str(free_port()), "--data-dir", str(own.data)],
         capture_output=True,
         text=True,
         timeout=30,
@@ -141,3 +142,35 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> No
     )
     assert done.returncode == 2
     assert "--data-dir" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def _refused(arguments: list[str], data: Path, before: str = "") -> str:
+    """Return the one line with which `serai up` refuses; nothing of it is left running."""
+    serai = Serai(data)
+    done = subprocess.run(
+        ["sh", "-c", f'{before} exec "$@"', "sh", SERAI, "up", *arguments],
+        capture_output=True, text=True, timeout=30, env=serai.environment,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not serai.processes()
+    return done.stderr
+
+
+def test_what_cannot_be_listened_on_is_one_clear_line(tmp_path: Path) -> None:
+    port = str(free_port())
+    same = _refused(["--port", port, "--control-port", port], tmp_path / "data")
+    assert "cannot both have port" in same
+    assert "--host" in _refused(["--host", "300.1.1.1"], tmp_path / "data")
+    assert "65535" in _refused(["--control-port", "70000"], tmp_path / "data")
+
+
+def test_a_detached_start_tells_why_it_failed_as_one_in_the_foreground_does(own: Serai) -> None:
+    ports = ["--port", str(own.gateway), "--control-port", str(free_port()), "--detach"]
+    told = _refused(ports, own.data.parent / "other")
+    assert told.startswith(f"serai: cannot listen on 127.0.0.1:{own.gateway}")
+
+
+def test_too_few_open_files_are_told_before_anything_starts(tmp_path: Path) -> None:
+    ports = ["--port", str(free_port()), "--control-port", str(free_port())]
+    assert "open files" in _refused(ports, tmp_path / "data", "ulimit -n 100;")

@@ -1,6 +1,7 @@
 """What HAProxy's runtime API answers, as values. Pure."""
 
 import csv
+import re
 from dataclasses import dataclass
 
 from serai_agent.edge.layout import SLOT_PREFIX, TABLE
@@ -8,6 +9,8 @@ from serai_agent.edge.layout import SLOT_PREFIX, TABLE
 ADMIN_MAINTENANCE = 0x01 | 0x02 | 0x20
 ADMIN_DRAIN = 0x08 | 0x10
 CHECK_ENABLED = 0x04
+MAX_FAULTS = 800
+ALERT = re.compile(r"\[ALERT\]\s*\(\d+\)\s*:\s*")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,13 @@ class Seen:
     routes: dict[str, str]
     servers: tuple[SeenServer, ...]
     slots: dict[str, SeenSlot]
+
+
+def parse_faults(text: str) -> str:
+    """Return in one line why HAProxy ended: its alerts, else the end of all that it said."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    alerts = [ALERT.sub("", line) for line in lines if ALERT.match(line)]
+    return "; ".join(alerts or lines)[-MAX_FAULTS:] or "it said nothing"
 
 
 def parse_map(text: str) -> dict[str, str]:

@@ -8,7 +8,6 @@ import re
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,11 +15,13 @@ from pathlib import Path
 import psutil
 
 from serai.errors import ConfigError, Unavailable
-from serai_agent.edge.answers import parse_info, parse_old_workers
+from serai.listening import listen
+from serai_agent.edge.answers import parse_faults, parse_info, parse_old_workers
 from serai_agent.edge.config import STATS_SOCKET, maxconn_for
 from serai_agent.edge.socket import ask
 
 OLDEST = (2, 6)
+FEWEST_FILES = 256
 CHECK_LIMIT_S = 20.0
 START_LIMIT_S = 10.0
 END_LIMIT_S = 5.0
@@ -73,8 +74,13 @@ def _as_numbers(version: str) -> tuple[int, ...]:
 
 
 def computed_maxconn() -> int:
-    """Return how many connections the limit of open files allows."""
+    """Return how many connections the limit of open files allows; ConfigError for hardly any."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < FEWEST_FILES:
+        raise ConfigError(
+            f"only {hard} open files are allowed here, and {FEWEST_FILES} are needed at least; "
+            "raise the hard limit (ulimit -Hn, or LimitNOFILE= in a systemd unit)"
+        )
     return maxconn_for(hard if hard != resource.RLIM_INFINITY else max(soft, 1_000_000))
 
 
@@ -132,7 +138,7 @@ class HaproxyProcess:
             await process.wait()
             raise Unavailable(f"haproxy -c did not end within {CHECK_LIMIT_S:g} s") from None
         if process.returncode:
-            told = output.decode(errors="replace")[-800:]
+            told = parse_faults(output.decode(errors="replace"))
             raise ConfigError(f"HAProxy refuses its configuration: {told}")
 
     def _spawn(self) -> int:
@@ -187,14 +193,14 @@ class HaproxyProcess:
 
         async def free() -> bool:
             with contextlib.suppress(ConfigError):
-                check_port(host, port)
+                listen(host, port).close()
                 return True
             return False
 
         if self._pid_file.exists():
             with contextlib.suppress(TimeoutError):
                 await self._wait(free, LEAVE_LIMIT_S)
-        check_port(host, port)
+        listen(host, port).close()
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -210,7 +216,7 @@ class HaproxyProcess:
 
     async def _answers_now(self) -> bool:
         if self.pid() is None:
-            told = self._told.read_text(errors="replace")[-800:]
+            told = parse_faults(self._told.read_text(errors="replace"))
             raise ConfigError(f"HAProxy ended at once: {told}")
         return await self._worker() is not None
 
@@ -284,24 +290,3 @@ class HaproxyProcess:
                     line = ";".join(f"@!{pid} {command}" for command in commands)
                     answers.append(await ask(self._master, line))
         return answers
-
-
-def check_port(host: str, port: int) -> None:
-    """Raise ConfigError when nobody can listen there."""
-    shown = host or "*"
-    try:
-        found = socket.getaddrinfo(
-            None if host in ("", "*") else host,
-            port,
-            type=socket.SOCK_STREAM,
-            flags=socket.AI_PASSIVE,
-        )
-        family, kind, protocol, _, address = found[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot listen on {shown}:{port}: {error.strerror}; stop what uses it or choose "
-            "another port"
-        ) from error

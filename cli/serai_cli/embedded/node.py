@@ -25,6 +25,9 @@ from serai_scheduler.blobs.storage import FolderBlobs
 from serai_scheduler.service import Cluster, Scheduler
 from serai_scheduler.store.sqlite import SqliteStore
 
+ANYWHERE = {"": "127.0.0.1", "*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Where this machine itself reaches what listens on all of its addresses."""
+
 
 @dataclass(frozen=True)
 class Listening:
@@ -43,8 +46,8 @@ class Listening:
         return self._url(self.control_port)
 
     def _url(self, port: int) -> str:
-        everywhere = self.host in ("0.0.0.0", "::", "*")
-        return f"http://{'127.0.0.1' if everywhere else self.host}:{port}"
+        host = ANYWHERE.get(self.host, self.host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 class Node:

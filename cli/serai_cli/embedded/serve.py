@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 from random import Random
 
 import aiohttp
@@ -11,10 +12,10 @@ from aiohttp import web
 from serai.clock import SystemClock
 from serai.errors import ConfigError
 from serai.http import translated
+from serai.listening import listen
 from serai.logs import setup
 from serai.supervisor import Supervisor
 from serai_agent.edge.config import METRICS_SOCKET
-from serai_agent.edge.process import check_port
 from serai_agent.report.gpu import GpuProbe
 from serai_cli.embedded.folder import DataFolder, Endpoint
 from serai_cli.embedded.loops import publish_forever, reporting, steer_forever
@@ -34,27 +35,33 @@ async def serve(folder: DataFolder, listening: Listening) -> int:
     setup("serai", form="text")
     stopping = asyncio.Event()
     _on_signals(stopping)
-    check_port(listening.host, listening.control_port)
-    node = Node(folder, listening, SystemClock())
-    await node.store.open()
-    try:
-        await node.engine.open()
+    if listening.gateway_port == listening.control_port:
+        raise ConfigError(
+            f"the gateway and the operator API cannot both have port {listening.control_port}; "
+            "choose another --port or --control-port"
+        )
+    # Taken before anything is started, so that nothing is left when it cannot be had.
+    with listen(listening.host, listening.control_port) as control:
+        node = Node(folder, listening, SystemClock())
+        await node.store.open()
         try:
-            return await _with_gateway(node, stopping)
+            await node.engine.open()
+            try:
+                return await _with_gateway(node, control, stopping)
+            finally:
+                await node.engine.shutdown(keep=True)
         finally:
-            await node.engine.shutdown(keep=True)
-    finally:
-        await node.store.close()
+            await node.store.close()
 
 
-async def _with_gateway(node: Node, stopping: asyncio.Event) -> int:
+async def _with_gateway(node: Node, control: socket.socket, stopping: asyncio.Event) -> int:
     await node.gateway.start()
     try:
         scheduler = node.make_scheduler(await node.store.raise_epoch())
         async with Supervisor(node.clock, Random(), scheduler.watcher) as loops:
             # The engine outlives the other loops: replicas are to end in good order.
             loops.start("engine", node.engine.run)
-            await _with_api(node, scheduler, stopping)
+            await _with_api(node, scheduler, control, stopping)
             print("draining: requests in flight finish; Ctrl-C again exits at once", flush=True)
             await node.gateway.stop(DRAIN_LIMIT_S)
             await node.engine.shutdown(keep=False)
@@ -64,7 +71,9 @@ async def _with_gateway(node: Node, stopping: asyncio.Event) -> int:
     return 0
 
 
-async def _with_api(node: Node, scheduler: Scheduler, stopping: asyncio.Event) -> None:
+async def _with_api(
+    node: Node, scheduler: Scheduler, control: socket.socket, stopping: asyncio.Event
+) -> None:
     """Serve the operator API and run every loop until told to stop."""
     listening = node.listening
     names = {"127.0.0.1", "localhost", "::1", listening.host, node.name}
@@ -72,11 +81,7 @@ async def _with_api(node: Node, scheduler: Scheduler, stopping: asyncio.Event) -
     app.router.add_get("/metrics/gateway", GatewayMetrics(node).answer)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
-    try:
-        await web.TCPSite(runner, listening.host, listening.control_port).start()
-    except OSError as error:
-        await runner.cleanup()
-        raise ConfigError(f"cannot serve the operator API: {error}") from error
+    await web.SockSite(runner, control).start()
     probe = GpuProbe(node.clock, Random())
     reports = reporting(node, scheduler, probe)
     try:

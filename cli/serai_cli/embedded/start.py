@@ -53,7 +53,8 @@ def _up_detached(port: int, control_port: int, host: str, folder: DataFolder) ->
             return 0
         if process.poll() is not None:
             tail = log_path.read_text(errors="replace").splitlines()[-1:]
-            raise ConfigError(tail[0] if tail else "serai up ended at once")
+            told = tail[0].removeprefix("serai: ") if tail else ""
+            raise ConfigError(told or "serai up ended at once")
         time.sleep(POLL_S)  # noqa: TID251
     process.terminate()
     raise ConfigError(f"serai up did not serve within {START_LIMIT_S:g} s; see {log_path}")
