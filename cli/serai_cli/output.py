@@ -77,14 +77,14 @@ class Redrawn:
         self._stream = stream or sys.stdout
         self._drawn = 0
         self._last: list[str] = []
-        self._live = self._stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self.live = self._stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
     def draw(self, lines: Sequence[str]) -> None:
         """Show the lines in place of those before."""
-        fresh = self._fitting(lines) if self._live else list(lines)
+        fresh = self._fitting(lines) if self.live else list(lines)
         if fresh == self._last:
             return
-        if self._live:
+        if self.live:
             up = f"\x1b[{self._drawn}F" if self._drawn else ""
             body = "".join(f"{line}\x1b[K\n" for line in fresh)
             self._stream.write(f"{NO_WRAP}{up}{body}\x1b[J{WRAP}")

@@ -1,5 +1,6 @@
 """Watching a deploy to its end, and what is said then. The verdict is pure."""
 
+import re
 import threading
 from dataclasses import dataclass
 from enum import Enum
@@ -15,6 +16,7 @@ from serai_cli.screens import curl
 POLL_S = 0.1
 AWAY_LIMIT_S = 30.0
 LOG_LINES = 10
+SO_FAR = re.compile(r", \d+ s so far")
 
 
 class Verdict(Enum):
@@ -61,10 +63,16 @@ def watch(
             except Unavailable:
                 if clock.now() - heard_s > AWAY_LIMIT_S:
                     raise
-        drawn.draw([one.line for one in found.values()])
+        lines = [one.line for one in found.values()]
+        drawn.draw(lines if drawn.live else [without_seconds(line) for line in lines])
         if any(one.verdict is Verdict.RUNNING for one in found.values()):
             threading.Event().wait(POLL_S)
     return list(found.values())
+
+
+def without_seconds(line: str) -> str:
+    """Return a line that changes with the phase only: for where each change is a line of its own."""
+    return SO_FAR.sub("", line)
 
 
 def _look_at(client: Client, plan: ApiPlan) -> Standing:

@@ -40,26 +40,33 @@ class DataFolder:
         self._lock_fd = -1
 
     def hold(self) -> None:
-        """Take the folder; ConfigError says who holds it, or why it cannot be written."""
+        """Take the folder for writing; ConfigError says who holds it, or why it cannot be had."""
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock_fd = os.open(
-                self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-            )
             probe = self.path / ".probe"
             probe.write_bytes(b"x" * 4096)
             probe.unlink()
+            self.lock()
+            os.ftruncate(self._lock_fd, 0)
+            os.write(self._lock_fd, str(os.getpid()).encode())
         except OSError as error:
             raise ConfigError(
                 f"cannot write to the data folder {self.path}: {error.strerror}; "
                 "choose another with --data-dir"
             ) from error
+
+    def lock(self) -> None:
+        """Take the folder, without a need for room on its disk; ConfigError says who holds it."""
+        self._lock_fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(self._held()) from None
-        os.ftruncate(self._lock_fd, 0)
-        os.write(self._lock_fd, str(os.getpid()).encode())
+
+    def release(self) -> None:
+        """Give the folder back."""
+        os.close(self._lock_fd)
+        self._lock_fd = -1
 
     def _held(self) -> str:
         endpoint = self.endpoint()

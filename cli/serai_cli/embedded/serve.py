@@ -135,7 +135,8 @@ def _on_signals(stopping: asyncio.Event) -> None:
 
 async def end_leftovers(folder: DataFolder) -> int:
     """End the HAProxy and the replicas that a crash left behind; return how many replicas."""
-    folder.hold()
+    setup("serai", form="text")
+    folder.lock()
     node = Node(folder, Listening("127.0.0.1", 0, 0), SystemClock())
     await node.engine.open()
     alive = [replica for replica in await node.engine.observe() if replica.alive]

@@ -29,9 +29,8 @@ def up(port: int, control_port: int, host: str, data_dir: Path | None, detach: b
 
 
 def _up_detached(port: int, control_port: int, host: str, folder: DataFolder) -> int:
-    if (holder := folder.holder()) is not None:
-        raise ConfigError(f"another `serai up` (process {holder}) holds {folder.path}")
-    folder.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.hold()  # what is wrong with it is told here, since the log would be in it
+    folder.release()
     log_path = folder.path / "serai.log"
     with log_path.open("ab") as log:
         process = subprocess.Popen(
@@ -54,7 +53,7 @@ def _up_detached(port: int, control_port: int, host: str, folder: DataFolder) ->
         if process.poll() is not None:
             tail = log_path.read_text(errors="replace").splitlines()[-1:]
             told = tail[0].removeprefix("serai: ") if tail else ""
-            raise ConfigError(told or "serai up ended at once")
+            raise ConfigError(told or "serai up ended at once; without --detach it says why")
         time.sleep(POLL_S)  # noqa: TID251
     process.terminate()
     raise ConfigError(f"serai up did not serve within {START_LIMIT_S:g} s; see {log_path}")

@@ -18,7 +18,7 @@ from serai.spec.types import ApiSpec, Compute, Pod, Readiness
 from serai_cli.loglines import readable
 from serai_cli.screens import NO_APIS, api_list, description, one_api, plan
 from serai_cli.tables import Look
-from serai_cli.waiting import Verdict, standing
+from serai_cli.waiting import Verdict, standing, without_seconds
 from tests.support.scheduling import NOW_S, replica
 
 STATUS = ApiStatus(
@@ -128,6 +128,12 @@ def test_a_deploy_stands_as_the_scheduler_says() -> None:
     assert verdict(version="v2-def") is Verdict.SERVES
     assert verdict(failed_version="v2-def", last_error="x") is Verdict.FAILED
     assert verdict(candidate="v3-ghi") is Verdict.FAILED
+
+
+def test_seconds_that_pass_are_no_news_without_a_terminal() -> None:
+    line = "iris: v1: 0 of 2 replicas ready, 2 pending (building the environment, 12 s so far)"
+    assert without_seconds(line).endswith("2 pending (building the environment)")
+    assert without_seconds("iris: 1 of 2 replicas ready") == "iris: 1 of 2 replicas ready"
 
 
 def test_states_are_coloured_and_faults_stand_out() -> None:
