@@ -71,7 +71,7 @@ def watch(
 
 
 def without_seconds(line: str) -> str:
-    """Return a line that changes with the phase only: for where each change is a line of its own."""
+    """Return a line that changes with the phase only, for where each change is a new line."""
     return SO_FAR.sub("", line)
 
 

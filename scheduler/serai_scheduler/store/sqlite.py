@@ -37,7 +37,11 @@ class SqliteStore:
         try:
             self._connection = await self._run(lambda: self._connect())
         except Unavailable as error:
-            raise ConfigError(f"cannot open the store {self._path}: {error}") from error
+            why = error.__cause__ or error
+            raise ConfigError(
+                f"cannot open the store {self._path}: {why}; make room or mend its permissions, "
+                "or, when it is damaged, put back a copy or move it away and deploy again"
+            ) from error
         self._changes.raise_to(await self._run(lambda: self._counter("revision")))
 
     async def close(self) -> None:
