@@ -38,7 +38,7 @@ class Handlers:
         app.add_routes(
             [
                 web.get("/healthz", self.healthz),
-                web.get("/readyz", self.healthz),
+                web.get("/readyz", self.readyz),
                 web.get("/metrics", self.metrics),
                 web.get("/v1/openapi.json", self.openapi),
                 web.get("/v1/info", self.info),
@@ -57,6 +57,10 @@ class Handlers:
 
     async def healthz(self, request: web.Request) -> web.Response:
         return answer(Done(message="alive"))
+
+    async def readyz(self, request: web.Request) -> web.Response:
+        await self._scheduler.state.read()  # 503 while the store does not answer
+        return answer(Done(message="ready"))
 
     async def metrics(self, request: web.Request) -> web.Response:
         return web.Response(body=await render(self._scheduler), content_type="text/plain")

@@ -1,7 +1,9 @@
 """The operator API over HTTP: who may call, what is refused and how, what its description says."""
 
 import json
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -100,6 +102,17 @@ async def test_nothing_is_told_without_the_token(api: Api) -> None:
         assert (status, body["code"]) == (401, "unauthorized")
         status, body = await api.call("GET", path, Authorization="Bearer wrong")
         assert (status, body["code"]) == (401, "unauthorized")
+    assert (await api.call("GET", "/healthz", Authorization=""))[0] == 200
+
+
+async def test_a_scheduler_without_its_store_is_alive_but_not_ready(
+    api: Api, tmp_path: Path
+) -> None:
+    assert (await api.call("GET", "/readyz", Authorization=""))[0] == 200
+    with closing(sqlite3.connect(tmp_path / "store.db")) as other:
+        other.execute("DROP TABLE entries")
+    status, body = await api.call("GET", "/readyz", Authorization="")
+    assert (status, body["code"]) == (503, "unavailable") and "store" in body["detail"]
     assert (await api.call("GET", "/healthz", Authorization=""))[0] == 200
 
 
