@@ -80,18 +80,20 @@ def deploy(path: Path, wait: bool | None, force: bool, output: Form, env: str) -
     answer = client.post("/v1/deploy", prepared.request, PlanAnswer)
     show(answer, screens.plan(answer, look()), output)
     waits = on_terminal() if wait is None else wait
-    changed = tuple(api for api in answer.apis if api.action != "up to date")
-    if not waits or not changed:
+    if not waits:
         return DONE
     # Whoever asked for JSON gets nothing else on standard output.
     drawn = Redrawn() if output is Form.TABLE else Redrawn(sys.stderr)
-    ends = watch(client, changed, SystemClock(), drawn)
-    failed = [api for api, end in zip(changed, ends, strict=True) if end.verdict is Verdict.FAILED]
+    # What is up to date is waited for, too: somebody else's deploy of it may be under way.
+    ends = watch(client, answer.apis, SystemClock(), drawn)
+    failed = [
+        api for api, end in zip(answer.apis, ends, strict=True) if end.verdict is Verdict.FAILED
+    ]
     for api in failed:
         for line in last_words(client, api):
             note(line)
     if not failed and output is Form.TABLE:
-        write([line for api in changed for line in farewell(client, api)])
+        write([line for api in answer.apis for line in farewell(client, api)])
     return FAILED if failed else DONE
 
 

@@ -42,10 +42,9 @@ def standing(plan: ApiPlan, described: ApiDescription) -> Standing:
         return Standing(Verdict.FAILED, f"{plan.api}: {plan.version} failed: {status.last_error}")
     if status.version == plan.version and not status.candidate:
         return Standing(Verdict.SERVES, f"{plan.api}: {plan.version} serves {status.url}")
-    if status.candidate not in ("", plan.version):
-        return Standing(
-            Verdict.FAILED, f"{plan.api}: {plan.version} was overtaken by {status.candidate}"
-        )
+    if status.candidate != plan.version:
+        other = status.candidate or status.version or "nothing"
+        return Standing(Verdict.FAILED, f"{plan.api}: {plan.version} was overtaken by {other}")
     return Standing(Verdict.RUNNING, f"{plan.api}: {status.reason}")
 
 

@@ -86,8 +86,9 @@ def end_of(
         why = f"killed: it had not ended {grace_s:g} s after SIGTERM" if keeper.killed else ""
         return End(ReplicaState.STOPPED, why, exit)
     if status is not None and status.failure is not None and status.failure.reason:
-        where = f" ({status.failure.where})" if status.failure.where else ""
-        return End(ReplicaState.FAILED, status.failure.reason + where, exit)
+        reason, where = status.failure.reason, status.failure.where
+        told = f"{reason} ({where})" if where and where not in reason else reason
+        return End(ReplicaState.FAILED, told, exit)
     if exit.exit_code == 0:
         return End(ReplicaState.FAILED, "it ended by itself with exit code 0", exit)
     return End(ReplicaState.FAILED, str(exit), exit)

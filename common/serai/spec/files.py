@@ -31,7 +31,7 @@ def _unusable(file: FilePath, folder: FilePath) -> str:
         if real.is_file():
             return ""
         where = f"in {folder}" if str(folder) != "." else "in this folder"
-        return "is a folder, not a file" if real.is_dir() else f"there is no such file {where}"
+        return "is a folder, not a file" if real.is_dir() else f"names a file that is not {where}"
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
         return f"cannot be read: {getattr(error, 'strerror', None) or error}"
 

@@ -128,6 +128,7 @@ def test_a_deploy_stands_as_the_scheduler_says() -> None:
     assert verdict(version="v2-def") is Verdict.SERVES
     assert verdict(failed_version="v2-def", last_error="x") is Verdict.FAILED
     assert verdict(candidate="v3-ghi") is Verdict.FAILED
+    assert verdict(version="v3-ghi") is Verdict.FAILED, "overtaken, and that update has ended"
 
 
 def test_seconds_that_pass_are_no_news_without_a_terminal() -> None:

@@ -43,7 +43,7 @@ def test_files_that_are_named_must_be_there(tmp_path: Path) -> None:
     first, second = raised.value.problems
     assert (first.line, first.column, first.path) == (3, 9, "iris: predictor.path")
     assert first.hint == "predicter.py"
-    assert first.message == f"there is no such file in {tmp_path}"
+    assert first.message == f"names a file that is not in {tmp_path}"
     assert (second.line, second.message) == (4, "is a folder, not a file")
 
 
