@@ -4,7 +4,6 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from importlib.metadata import version as installed_version
 from pathlib import Path
 
 from serai.clock import SystemClock
@@ -74,9 +73,8 @@ def deploy(path: Path, wait: bool | None, force: bool, output: Form, env: str) -
     for remark in prepared.notes:
         note(f"note: {remark}")
     client.post("/v1/plan", prepared.request, PlanAnswer)  # refused before anything is sent
-    sent = send(prepared, client)
-    if sent.sent_files:
-        note(f"sent {sent.sent_files} of {len(prepared.sources)} files")
+    if sent_files := send(prepared, client):
+        note(f"sent {sent_files} of {len(prepared.sources)} files")
     answer = client.post("/v1/deploy", prepared.request, PlanAnswer)
     show(answer, screens.plan(answer, look()), output)
     waits = on_terminal() if wait is None else wait
@@ -233,6 +231,8 @@ def doctor() -> int:
 
 
 def version(env: str) -> int:
+    from importlib.metadata import version as installed_version
+
     mine = installed_version("serai")
     write([f"serai      {mine}"])
     try:

@@ -1,28 +1,20 @@
 """From a folder to a deploy request: spec, bundles, locks, and the upload of what is missing."""
 
 import asyncio
-import os
-import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 
-import aiohttp
-
+from serai.blobs import PAGE_DIGESTS
 from serai.clock import SystemClock
 from serai.errors import ConfigError
-from serai.operator import MAX_APIS_PER_DEPLOY, DeployItem, DeployRequest, Info
+from serai.operator import MAX_APIS_PER_DEPLOY, DeployItem, DeployRequest, Digests, Info
 from serai.spec import find_file, load_file
 from serai.spec.types import ApiSpec
 from serai_cli.client import Client
-from serai_cli.project.blob_client import Target
 from serai_cli.project.bundle import Bundle, Source, build, default_cache_folder, in_memory
 from serai_cli.project.collect import collect
 from serai_cli.project.lock import LockRequest, resolve
-from serai_cli.project.upload import Progress, upload
-from serai_cli.targets import address_of, context_of
 
 REQUIREMENTS = "requirements.txt"
 
@@ -109,58 +101,16 @@ class _Locks:
         return in_memory(lock.text.encode(), "the lock") if lock.text else None
 
 
-def send(prepared: Prepared, client: Client) -> Progress:
-    """Bring what the scheduler lacks over to it, with a progress bar on a terminal."""
+def send(prepared: Prepared, client: Client) -> int:
+    """Bring what the scheduler lacks over to it; return how many files that were."""
+    digests = tuple(source.digest for source in prepared.sources)
+    pages = [digests[at : at + PAGE_DIGESTS] for at in range(0, len(digests), PAGE_DIGESTS)]
+    if not any(_missing(client, page) for page in pages):
+        return 0
+    from serai_cli.sending import send_all  # what it imports takes longer than all the rest
 
-    async def run() -> Progress:
-        where = client.target
-        target = Target(where.url, where.token)
-        # Made for https only: it reads all certificates of the system.
-        trusted = context_of(where.ca) if address_of(where.url).secure else True
-        connector = aiohttp.TCPConnector(ssl=trusted)
-        async with aiohttp.ClientSession(connector=connector) as session:
-            with _bar() as on_progress:
-                return await upload(
-                    session, target, prepared.sources, on_progress, SystemClock(), Random()
-                )
-
-    return asyncio.run(run())
+    return send_all(prepared.sources, client.target)
 
 
-class _bar:  # used like a function
-    """A progress bar that appears once there is something to wait for."""
-
-    def __enter__(self) -> Callable[[Progress], None]:
-        self._bar = None
-        if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                DownloadColumn,
-                TextColumn,
-                TimeRemainingColumn,
-            )
-            from rich.progress import Progress as RichProgress
-
-            self._bar = RichProgress(
-                TextColumn("uploading"),
-                BarColumn(),
-                DownloadColumn(binary_units=True),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            self._bar.start()
-            self._task = self._bar.add_task("upload", total=None)
-        return self._tell
-
-    def _tell(self, progress: Progress) -> None:
-        if self._bar is not None:
-            self._bar.update(self._task, completed=progress.sent_bytes, total=progress.total_bytes)
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-
-__all__ = ["Prepared", "prepare", "send"]
+def _missing(client: Client, digests: tuple[str, ...]) -> tuple[str, ...]:
+    return client.post("/v1/blobs/missing", Digests(digests=digests), Digests).digests

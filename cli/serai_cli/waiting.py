@@ -13,7 +13,7 @@ from serai_cli.loglines import all_readable
 from serai_cli.output import Redrawn
 from serai_cli.screens import curl
 
-POLL_S = 0.1
+POLL_S = 0.05
 AWAY_LIMIT_S = 30.0
 LOG_LINES = 10
 SO_FAR = re.compile(r", \d+ s so far")

@@ -1,15 +1,19 @@
 """Reading, checking and describing `serai.yaml`."""
 
-from serai.spec.json_schema import schema
-from serai.spec.load import (
-    embedded_problems,
-    find_file,
-    load_file,
-    load_text,
-    normalised,
-    validate,
-)
-from serai.spec.problems import LoadedSpecs, Note, Problem, SpecError
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from serai.spec.json_schema import schema
+    from serai.spec.load import (
+        embedded_problems,
+        find_file,
+        load_file,
+        load_text,
+        normalised,
+        validate,
+    )
+    from serai.spec.problems import LoadedSpecs, Note, Problem, SpecError
 
 __all__ = [
     "IDENTITY_KEYS",
@@ -52,3 +56,17 @@ SETTINGS_KEYS = (
     "retry",
 )
 """Keys that change without touching a replica."""
+
+_HOMES = {
+    "json_schema": ("schema",),
+    "load": ("embedded_problems", "find_file", "load_file", "load_text", "normalised", "validate"),
+    "problems": ("LoadedSpecs", "Note", "Problem", "SpecError"),
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a name when it is asked for: many need the types alone, and reading YAML costs."""
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"serai.spec.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
