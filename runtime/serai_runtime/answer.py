@@ -1,6 +1,7 @@
 """From what a predictor returns to a body and its content type. Pure."""
 
 import json
+import math
 from typing import Any
 
 import msgspec
@@ -36,8 +37,6 @@ def to_json(value: Any) -> bytes:
     """Return `value` as JSON; raise NotSerialisable when it is none."""
     try:
         return _encoder.encode(value)
-    except NotSerialisable:
-        raise
     except (TypeError, ValueError, OverflowError, RecursionError):
         return _slow_json(value)
 
@@ -45,11 +44,30 @@ def to_json(value: Any) -> bytes:
 def _slow_json(value: Any) -> bytes:
     # The standard library takes what msgspec refuses: keys that are numbers or booleans, huge ints.
     try:
-        return json.dumps(value, default=_plain).encode()
+        return json.dumps(_simple(value), allow_nan=False).encode()
+    except NotSerialisable:
+        raise
     except (TypeError, ValueError, RecursionError) as error:
         raise NotSerialisable(
             f"predict returned something that is not JSON-able: {error}"
         ) from error
+
+
+def _simple(value: Any) -> Any:
+    """Return `value` as the standard library takes it, with what msgspec makes of the rest."""
+    if isinstance(value, dict):
+        return {_key(key): _simple(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_simple(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    return _simple(msgspec.to_builtins(value, enc_hook=_plain))
+
+
+def _key(key: Any) -> Any:
+    return key if isinstance(key, str | int | float | None) else _plain(key)
 
 
 def body_of(result: Any) -> tuple[bytes, str]:

@@ -47,6 +47,8 @@ Scalar.__module__ = "numpy"
         ({"n": Scalar(1.5), "m": [Scalar([[1], [2]])]}, b'{"n":1.5,"m":[[[1],[2]]]}', None),
         (Scalar(3), b"3", "application/json"),
         ({"nan": float("nan")}, b'{"nan":null}', "application/json"),
+        ({True: datetime(2026, 1, 2, tzinfo=UTC)}, b'{"true": "2026-01-02T00:00:00Z"}', None),
+        ({True: Scalar([float("inf")]), Scalar(3): {1}}, b'{"true": [null], "3": [1]}', None),
     ],
 )
 def test_what_is_sent(result: object, body: bytes, kind: str | None) -> None:
