@@ -74,13 +74,20 @@ class Batcher:
         try:
             results = await self._call([one.arguments for one in batch])
             _deliver(batch, results)
+        except asyncio.CancelledError:
+            # Of its own accord: nobody cancels a batch. Its callers must not wait for ever.
+            _fail(batch, PredictorError("predict raised asyncio.CancelledError"))
         except Exception as error:  # noqa: BLE001  # the user's predictor: each caller gets it
-            for one in batch:
-                if not one.future.done():
-                    one.future.set_exception(error)
+            _fail(batch, error)
         finally:
             self._running -= 1
             self._decide()
+
+
+def _fail(batch: list[_Waiting], error: Exception) -> None:
+    for one in batch:
+        if not one.future.done():
+            one.future.set_exception(error)
 
 
 def _deliver(batch: list[_Waiting], results: Any) -> None:

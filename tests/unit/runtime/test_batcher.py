@@ -92,3 +92,18 @@ async def test_a_wrong_number_of_results_is_told(results: Any, found: str) -> No
 async def test_an_http_error_in_place_of_a_result_is_for_its_caller() -> None:
     (error,) = await one_batch([HTTPError(422, "no")])
     assert isinstance(error, HTTPError)
+
+
+async def test_a_predict_that_cancels_itself_fails_its_batch_and_the_next_one_runs() -> None:
+    answers: list[Any] = [asyncio.CancelledError(), [1]]
+
+    async def call(batch: list[dict[str, Any]]) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    batcher = Batcher(call, BatchLimits(4, 1.0), lambda size: None)
+    with pytest.raises(PredictorError, match="CancelledError"):
+        await asyncio.wait_for(batcher.run({"payload": 1}), 5)
+    assert await asyncio.wait_for(batcher.run({"payload": 1}), 5) == 1
