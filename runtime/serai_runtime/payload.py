@@ -70,7 +70,7 @@ def _text(body: bytes, parameters: str) -> str:
             charset = value.strip().strip('"') or charset
     try:
         return body.decode(charset)
-    except (LookupError, UnicodeDecodeError) as error:
+    except (LookupError, UnicodeError) as error:
         raise BodyError(f"the body is not {charset} text: {error}") from error
 
 

@@ -41,6 +41,7 @@ def test_what_is_read(body: bytes, kind: str, payload: object) -> None:
         (b"a=\xff", "application/x-www-form-urlencoded", "not a valid form"),
         (b"\xff", "text/plain", "not utf-8 text"),
         (b"x", "text/plain; charset=klingon", "not klingon text"),
+        (b"x", "text/plain; charset=undefined", "not undefined text"),
     ],
 )
 def test_why_a_body_is_not_read(body: bytes, kind: str, reason: str) -> None:
