@@ -264,8 +264,9 @@ def main() -> None:
 
     with asyncio.Runner(loop_factory=cast(Any, uvloop.new_event_loop)) as runner:
         status = runner.run(run())
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # the predictor may have closed it
+                stream.flush()
         # Threads of a hung predictor must not keep the process: everything is finished by now.
         os._exit(status)
 
