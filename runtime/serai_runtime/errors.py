@@ -1,18 +1,34 @@
 """What a predictor raises on purpose, and what is wrong with a predictor itself."""
 
+from collections.abc import Mapping
+from traceback import TracebackException
+
 
 class HTTPError(Exception):
     """Raise it in a predictor to answer with this status; `detail` becomes the message."""
 
     def __init__(
-        self, status: int, detail: str = "", headers: dict[str, str] | None = None
+        self, status: int, detail: str = "", headers: Mapping[str, object] | None = None
     ) -> None:
         if not 400 <= status <= 599:
             raise ValueError(f"HTTPError is for 400 to 599, not {status}")
         super().__init__(status, detail)
         self.status = status
         self.detail = detail
-        self.headers = headers or {}
+        self.headers = {name: str(value) for name, value in (headers or {}).items()}
+
+
+MESSAGE_CHARS = 4000
+"""How much of an error's message is told: some hold a whole array or a file."""
+
+
+def in_words(error: BaseException) -> str:
+    """Return an error's name and message, cut short, even when it cannot say its message."""
+    # Not by `str`: the user's error may raise anything while it is told.
+    message = str(TracebackException(type(error), error, None))
+    if len(message) > MESSAGE_CHARS:
+        message = message[:MESSAGE_CHARS] + f"… ({len(message)} characters)"
+    return f"{type(error).__name__}: {message}"
 
 
 class PredictorError(Exception):

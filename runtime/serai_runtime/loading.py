@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serai_runtime.errors import PredictorError
+from serai_runtime.errors import PredictorError, in_words
 from serai_runtime.load import Predictor, find_class, import_file, make, methods
 from serai_runtime.options import Options
 from serai_runtime.state import Phase
 
 TRACE_LINES = 20
+TRACE_CHARS = 6000
+"""With the reason it has to fit into the pipe to the supervisor, which is never waited for."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ async def load(options: Options, enter: Callable[[Phase], None]) -> Predictor | 
     if isinstance(result, Predictor) and inspect.iscoroutinefunction(result.load):
         try:
             await result.load()
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return _failed(error, Phase.LOADING)  # nobody cancelled us: it came out of `load`
         except Exception as error:  # noqa: BLE001  # the user's code may raise anything
             return _failed(error, Phase.LOADING)
     return result
@@ -82,10 +89,9 @@ def _config(path: str) -> dict[str, Any]:
 
 def _failed(error: BaseException, phase: Phase) -> Failed:
     doing = "importing it" if phase is Phase.IMPORTING else "making or loading it"
-    name = type(error).__name__
-    reason = f"the predictor failed while {doing}: {name}: {error}{_place(error)}"
+    reason = f"the predictor failed while {doing}: {in_words(error)}{_place(error)}"
     lines = "".join(traceback.format_exception(error)).splitlines()
-    return Failed(reason, "\n".join(lines[-TRACE_LINES:]))
+    return Failed(reason, "\n".join(lines[-TRACE_LINES:])[-TRACE_CHARS:])
 
 
 def _place(error: BaseException) -> str:

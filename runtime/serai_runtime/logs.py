@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 from serai_runtime import clock
+from serai_runtime.errors import in_words
 
 if TYPE_CHECKING:
     import logging
@@ -46,7 +47,7 @@ class Log:
     def failure(self, event: str, error: BaseException, **facts: Any) -> None:
         """Write an event with the trace of an error."""
         trace = "".join(traceback.format_exception(error))
-        self(event, level="error", why=f"{type(error).__name__}: {error}", trace=trace, **facts)
+        self(event, level="error", why=in_words(error), trace=trace, **facts)
 
 
 def take_over_logging(log: Log) -> None:

@@ -187,8 +187,12 @@ class Server:
         self, request: web.BaseRequest, result: Any, request_id: str
     ) -> web.StreamResponse:
         if isinstance(result, web.StreamResponse):
-            if not result.prepared:
-                result.headers[REQUEST_ID] = request_id
+            if result.prepared:
+                raise NotSerialisable(
+                    "predict returned an aiohttp Response that has been sent already: make a new "
+                    "one for each request"
+                )
+            result.headers[REQUEST_ID] = request_id
             return self._closing_when_draining(result)
         stream = self._stream_of(result)
         if stream is not None:

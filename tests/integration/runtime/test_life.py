@@ -50,6 +50,13 @@ def test_it_answers_probes_while_the_predictor_loads(tmp_path: Path) -> None:
         ("class Predictor:\n def predict(self, p): ...", "found (self, p)"),
         ("class Predictor:\n def __init__(self): 1 / 0\n def predict(self): ...", "division"),
         ("raise SystemExit(9)", "SystemExit: 9"),
+        ("raise ValueError('x' * 300_000)", "ValueError: xxx"),
+        ("class E(Exception):\n def __str__(self): 1 / 0\nraise E", "E: <exception str() failed>"),
+        (
+            "from asyncio import CancelledError as C\nclass Predictor:\n"
+            " async def load(self): raise C\n def predict(self): ...",
+            "CancelledError",
+        ),
     ],
 )
 def test_an_unusable_predictor_ends_it_with_the_reason(

@@ -192,6 +192,26 @@ async def test_errors_of_the_predictor(client: aiohttp.ClientSession, runtime: S
     assert "ValueError: a secret of the server" in logged[0]["trace"]
 
 
+async def test_an_error_without_words_is_told_like_any_other(
+    client: aiohttp.ClientSession,
+) -> None:
+    status, body, _ = await ask(client, "speechless")
+    assert (status, error_of(body)["code"]) == (500, "predictor_failed")
+
+
+async def test_a_header_of_an_error_may_be_a_number(client: aiohttp.ClientSession) -> None:
+    status, _, headers = await ask(client, "busy")
+    assert (status, headers["Retry-After"]) == (429, "5")
+
+
+async def test_a_response_that_has_been_sent_before_is_an_error(
+    client: aiohttp.ClientSession,
+) -> None:
+    assert (await ask(client, "same_response"))[:2] == (200, b"kept")
+    status, body, _ = await ask(client, "same_response")
+    assert (status, "sent already" in error_of(body)["message"]) == (500, True)
+
+
 async def test_what_cannot_be_sent_and_what_ends_the_program_are_errors(
     client: aiohttp.ClientSession,
 ) -> None:

@@ -14,6 +14,12 @@ from serai_runtime import HTTPError
 released = threading.Event()
 closed_streams: list[str] = []
 after: list[Any] = []
+kept = web.Response(text="kept")
+
+
+class Speechless(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
 
 
 class Predictor:
@@ -42,6 +48,15 @@ class Predictor:
 
     def response(self, payload: Any) -> web.Response:
         return web.Response(status=202, text="<p>hi</p>", content_type="text/html")
+
+    def same_response(self, payload: Any) -> web.Response:
+        return kept
+
+    def busy(self, payload: Any) -> Any:
+        raise HTTPError(429, "later", headers={"Retry-After": 5})
+
+    def speechless(self, payload: Any) -> Any:
+        raise Speechless
 
     def settings(self, payload: Any) -> Any:
         return self.config
