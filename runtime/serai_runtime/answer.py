@@ -105,5 +105,5 @@ def stream_type(first: Any, nothing: bool = False) -> str:
 def error_body(code: str, message: str, request_id: str) -> bytes:
     """Return the JSON body of an error answer."""
     return json.dumps(
-        {"error": {"code": code, "message": message, "request_id": request_id}}
+        {"error": {"code": code, "message": message, "request_id": request_id}}, default=str
     ).encode()

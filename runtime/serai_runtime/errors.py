@@ -16,6 +16,9 @@ class HTTPError(Exception):
         self.status = status
         self.detail = detail
         self.headers = {name: str(value) for name, value in (headers or {}).items()}
+        for name, value in self.headers.items():
+            if any(mark in name + value for mark in "\r\n\0"):
+                raise ValueError(f"a header of HTTPError must be one line: {name!r}: {value!r}")
 
 
 MESSAGE_CHARS = 4000

@@ -204,6 +204,15 @@ async def test_a_header_of_an_error_may_be_a_number(client: aiohttp.ClientSessio
     assert (status, headers["Retry-After"]) == (429, "5")
 
 
+async def test_errors_that_cannot_be_sent_as_they_are_are_answered_all_the_same(
+    client: aiohttp.ClientSession,
+) -> None:
+    status, body, _ = await ask(client, "odd_detail")
+    assert (status, error_of(body)["message"]) == (422, "{1, 2}")
+    status, body, _ = await ask(client, "two_lines")
+    assert (status, error_of(body)["code"]) == (500, "predictor_failed")
+
+
 async def test_a_response_that_has_been_sent_before_is_an_error(
     client: aiohttp.ClientSession,
 ) -> None:

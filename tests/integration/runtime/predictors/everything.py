@@ -55,6 +55,12 @@ class Predictor:
     def busy(self, payload: Any) -> Any:
         raise HTTPError(429, "later", headers={"Retry-After": 5})
 
+    def odd_detail(self, payload: Any) -> Any:
+        raise HTTPError(422, {1, 2})  # type: ignore[arg-type]
+
+    def two_lines(self, payload: Any) -> Any:
+        raise HTTPError(422, "no", headers={"x-why": "one\ntwo"})
+
     def speechless(self, payload: Any) -> Any:
         raise Speechless
 
