@@ -27,7 +27,7 @@ async def payload_of(request: web.BaseRequest, limit_bytes: int) -> Any:
         raise BodyTooLarge(_too_large(limit_bytes))
     if not content.is_eof():
         _ask_for_body(request)
-    if content_type[:10].lower() == "multipart/":
+    if content_type[:19].lower() == "multipart/form-data":
         return await _multipart(request, limit_bytes)
     try:
         # A small body has come together with its head: nothing to wait for.

@@ -49,6 +49,7 @@ async def until_told(client: aiohttp.ClientSession, do: str, what: str) -> None:
         (b"hello", "text/plain", "hello"),
         (b"\x00\x01", "application/octet-stream", r"b'\x00\x01'"),
         (b"\x89PNG", "image/png", r"b'\x89PNG'"),
+        (b"--b--", "multipart/mixed; boundary=b", "b'--b--'"),
     ],
 )
 async def test_bodies_by_content_type(
