@@ -45,7 +45,7 @@ class DataFolder:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             probe = self.path / ".probe"
             probe.write_bytes(b"x" * 4096)
-            probe.unlink()
+            probe.unlink(missing_ok=True)  # another start may have had the same thought
             self.lock()
             os.ftruncate(self._lock_fd, 0)
             os.write(self._lock_fd, str(os.getpid()).encode())
