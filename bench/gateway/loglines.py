@@ -23,7 +23,7 @@ dropped, began = 0, time.monotonic()
 for number in range(int(rate * seconds)):
     while time.monotonic() < began + number / rate:
         time.sleep(0.002)
-    line = "api-%d|v1-0123abcd|200|12|--|512|1024|-|%d|77" % (number % 20, number)
+    line = "api-%d|v1-0123abcd|200|12|--|512|1024|-|-|%d|77" % (number % 20, number)
     try:
         out.send(line.encode())
     except BlockingIOError:

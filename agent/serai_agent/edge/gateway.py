@@ -43,6 +43,7 @@ class HaproxyGateway:
         run: str,
         program: str = "",
         slots: dict[SlotClass, int] | None = None,
+        line_each_per_s: int = config.LINE_EACH_PER_S,
     ) -> None:
         """`run` names the life of the counters; `program` is a HAProxy other than the one found."""
         self._clock = clock
@@ -56,6 +57,7 @@ class HaproxyGateway:
             threads=min(4, _cores()),
             maxconn=process.computed_maxconn(),
             slots=dict(slots or config.DEFAULT_SLOTS),
+            line_each_per_s=line_each_per_s,
         )
         self._outcomes = Outcomes()
         self._logs = LogSocket(folder / config.LOG_SOCKET, self._outcomes)

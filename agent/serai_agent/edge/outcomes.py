@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 
 from serai.report import LATENCY_BOUNDS_MS
 
-FIELDS = 10
+FIELDS = 11
+LINE_STANDS_FOR = 11
+"""How many successes one line stands for where an API has very many requests: a prime, so that
+clients who repeat a round of requests do not always meet the same of them."""
 CLIENT_GONE = 5
 MOST_KEYS = 4000
 KEPT_WORKERS = 64
@@ -43,9 +46,11 @@ class _Worker:
 
 
 class Outcomes:
-    """Takes log lines `API|VERSION|STATUS|MS|STATE|IN|OUT|REFUSED|NUMBER|PID`.
+    """Takes log lines `API|VERSION|STATUS|MS|STATE|IN|OUT|REFUSED|TURN|NUMBER|PID`.
 
-    Each worker numbers its lines, so that missing ones show, whoever dropped them.
+    Each worker numbers its lines, so that missing ones show, whoever dropped them. A line whose
+    turn is 0 stands for as many successes (2xx, 3xx) as are not logged beside it; one without a
+    turn, and each error, for itself.
     """
 
     def __init__(self) -> None:
@@ -73,7 +78,7 @@ class Outcomes:
             self.damaged += 1
             return
         try:
-            self._number(parts[9], int(parts[8]))
+            self._number(parts[10], int(parts[9]))
             if parts[0] not in (b"-", b""):  # else a path that nobody has
                 self._count(parts)
         except ValueError:
@@ -91,20 +96,21 @@ class Outcomes:
         worker.highest = max(worker.highest, number)
 
     def _count(self, parts: list[bytes]) -> None:
-        api, version, status, milliseconds, state, received, sent, refused, _, _ = parts
+        api, version, status, milliseconds, state, received, sent, refused, turn, _, _ = parts
         code, took_ms = int(status), max(float(milliseconds), 0.0)
         bytes_in, bytes_out = int(received), int(sent)
+        weight = LINE_STANDS_FOR if turn == b"0" and 200 <= code <= 399 else 1
         sums = self.sums_of(api.decode(), version.decode() if version != b"-" else "")
-        sums.bytes_in += bytes_in
-        sums.bytes_out += bytes_out
-        sums.completions += 1
+        sums.bytes_in += bytes_in * weight
+        sums.bytes_out += bytes_out * weight
+        sums.completions += weight
         gone = state[:1] in (b"C", b"c") or not 100 <= code <= 599
-        sums.outcomes[CLIENT_GONE if gone else code // 100 - 1] += 1
+        sums.outcomes[CLIENT_GONE if gone else code // 100 - 1] += weight
         reason = "queue_timeout" if state[:2] == b"sQ" else refused.decode()
         if reason not in ("-", ""):
-            sums.refused[reason] = sums.refused.get(reason, 0) + 1
-        sums.buckets[bisect_left(LATENCY_BOUNDS_MS, took_ms)] += 1
-        sums.latency_sum_ms += took_ms
+            sums.refused[reason] = sums.refused.get(reason, 0) + weight
+        sums.buckets[bisect_left(LATENCY_BOUNDS_MS, took_ms)] += weight
+        sums.latency_sum_ms += took_ms * weight
 
     def sums_of(self, api: str, version: str) -> Sums:
         """Return the sums of an API version, new ones at its first request."""

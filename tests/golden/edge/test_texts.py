@@ -4,6 +4,7 @@ Write them anew with `SERAI_GOLDEN=write pytest tests/golden/edge` and read the 
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from serai_agent.edge import config
@@ -15,7 +16,12 @@ from tests.unit.edge.values import route, server
 
 HERE = Path(__file__).parent
 SETTINGS = config.EdgeSettings(
-    host="127.0.0.1", port=8080, threads=2, maxconn=1898, slots=dict.fromkeys(CLASSES, 1)
+    host="127.0.0.1",
+    port=8080,
+    threads=2,
+    maxconn=1898,
+    slots=dict.fromkeys(CLASSES, 1),
+    line_each_per_s=1000,
 )
 
 
@@ -30,9 +36,7 @@ def test_configuration_of_a_cold_start() -> None:
     routes = [route(versions=[("v1", 900), ("v2", 100)], draining=("iris.v1.2",))]
     several = route("text", endpoint="/nlp/text", queue_timeout_s=5, retry="never")
     servers = [server(number=1), server(number=2), server("text", capacity=7)]
-    settings = config.EdgeSettings(
-        host="127.0.0.1", port=8080, threads=2, maxconn=1898, slots=dict.fromkeys(CLASSES, 2)
-    )
+    settings = replace(SETTINGS, slots=dict.fromkeys(CLASSES, 2))
     lines, entries = cold_start([*routes, several], servers, nothing_yet(settings))
     same("cold.cfg", config.render(settings, lines))
     same("cold.map", "".join(f"{key} {value}\n" for key, value in sorted(entries.items())))

@@ -9,6 +9,9 @@ import pytest
 from yarl import URL
 
 from serai.errors import Refused
+from serai_agent.edge.config import LOG_SOCKET
+from serai_agent.edge.logsocket import LogSocket
+from serai_agent.edge.outcomes import LINE_STANDS_FOR, Outcomes
 from serai_agent.edge.socket import ask
 from tests.support.gateways import Edge, route
 from tests.support.wait import auntil
@@ -321,6 +324,38 @@ async def test_outcomes_are_counted_per_version(one: Edge, client: aiohttp.Clien
     assert mine.outcomes == (0, 7, 0, 0, 3, 0)
     assert sum(mine.latency_buckets) == 10
     assert (await one.gateway.read()).log_lines_lost == 0
+
+
+async def test_above_a_rate_successes_of_the_main_version_share_lines_and_no_others(
+    one: Edge, client: aiohttp.ClientSession
+) -> None:
+    one.gateway.detach()
+    again = one.attach(line_each_per_s=3)
+    await again.start()
+    backend = await one.backend("x")
+    servers = [backend.server(), backend.server(version="v2")]
+    await again.apply([route(versions=[("v1", 900), ("v2", 100)])], servers)
+    again.detach()
+    outcomes = Outcomes()
+    logs = LogSocket(one.folder / LOG_SOCKET, outcomes)
+    logs.open()
+    stable, canary = outcomes.sums_of("iris", "v1"), outcomes.sums_of("iris", "v2")
+
+    async def all_came() -> bool:
+        return (stable.outcomes[4], canary.outcomes[1]) == (20, 40)
+
+    try:
+        for _ in range(20):
+            for version in ["v1"] * 15 + ["v2"] * 2:
+                await get(client, f"{one.url}/iris", headers={"x-serai-version": version})
+            await get(client, f"{one.url}/iris/fail", headers={"x-serai-version": "v1"})
+        await auntil(all_came)
+    finally:
+        logs.close()
+    assert abs(stable.outcomes[1] - 300) <= 5 * LINE_STANDS_FOR
+    assert stable.completions == sum(stable.outcomes) == sum(stable.buckets)
+    assert outcomes.lines < 60 + 2 * 300 // LINE_STANDS_FOR
+    assert outcomes.lost == 0
 
 
 async def test_streams_and_websockets_pass_at_once(

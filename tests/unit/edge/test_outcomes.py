@@ -5,7 +5,13 @@ from hypothesis import strategies as st
 
 from serai.report import LATENCY_BOUNDS_MS
 from serai_agent.edge import outcomes
-from serai_agent.edge.outcomes import CLIENT_GONE, KEPT_WORKERS, MOST_KEYS, Outcomes
+from serai_agent.edge.outcomes import (
+    CLIENT_GONE,
+    KEPT_WORKERS,
+    LINE_STANDS_FOR,
+    MOST_KEYS,
+    Outcomes,
+)
 
 
 def line(number: int = 0, pid: int = 7, **changes: object) -> bytes:
@@ -18,6 +24,7 @@ def line(number: int = 0, pid: int = 7, **changes: object) -> bytes:
         "received": 100,
         "sent": 900,
         "refused": "-",
+        "turn": "-",
     }
     return "|".join(str(v) for v in [*{**fields, **changes}.values(), number, pid]).encode()
 
@@ -33,6 +40,19 @@ def test_a_line_counts_in_its_class_bucket_and_bytes() -> None:
     assert found.buckets[0] == 1 and found.buckets[-1] == 1
     assert (found.completions, found.bytes_in, found.bytes_out) == (3, 300, 2700)
     assert found.latency_sum_ms == 12 + 1 + 700_000
+
+
+def test_a_line_at_its_turn_stands_for_the_successes_beside_it_and_an_error_for_itself() -> None:
+    sums = Outcomes()
+    sums.add(line(0, turn=0))
+    sums.add(line(1, turn=0, status=500))
+    sums.add(line(2, turn=5, status=500))
+    found = sums.sums["iris", "v1"]
+    many = LINE_STANDS_FOR
+    assert found.outcomes == [0, many, 0, 0, 2, 0]
+    assert (found.completions, sum(found.buckets)) == (many + 2, many + 2)
+    assert (found.bytes_in, found.latency_sum_ms) == (100 * (many + 2), 12 * (many + 2))
+    assert (sums.lines, sums.lost) == (3, 0)
 
 
 def test_refusals_are_told_by_reason_and_a_timed_out_queue_is_one() -> None:
@@ -115,4 +135,4 @@ def test_memory_is_bounded_without_forgetting_what_is_in_use() -> None:
     sums.keep({("api0", "v1")})
     assert len(sums.sums) == MOST_KEYS
     assert ("api0", "v1") in sums.sums and ("api1", "v1") not in sums.sums
-    assert outcomes.FIELDS == 10
+    assert outcomes.FIELDS == 11

@@ -47,7 +47,7 @@ def test_requests_are_held_only_where_nothing_is_ready() -> None:
 
 def test_arrivals_never_fall() -> None:
     sums = Outcomes()
-    line = b"iris|v1|200|5|--|1|1|-|%d|7"
+    line = b"iris|v1|200|5|--|1|1|-|-|%d|7"
     seen = []
     for current, done in ((3, 0), (1, 1), (0, 3), (2, 3), (0, 5)):
         while sums.lines < done:
