@@ -13,6 +13,7 @@ from serai.errors import SeraiError
 from serai.operator import Info
 from serai_cli import targets
 from serai_cli.client import Client
+from serai_cli.whereabouts import folder_in_use
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 FEW_FILES = 4096
@@ -72,7 +73,7 @@ def _files() -> Finding:
 
 
 def _disk() -> Finding:
-    folder = targets.data_folder()
+    folder = folder_in_use()
     there = next(p for p in (folder, *folder.parents) if p.exists())
     free = shutil.disk_usage(there).free
     told = f"{free / 2**30:.1f} GiB free for {folder}"

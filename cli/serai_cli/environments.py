@@ -10,6 +10,7 @@ from serai_cli import targets
 from serai_cli.output import look, note, write
 from serai_cli.tables import Column, table
 from serai_cli.targets import LOCAL, Target, Targets, address_of, context_of
+from serai_cli.whereabouts import folder_in_use
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 COLUMNS = (Column(""), Column("name", least=12), Column("url", least=30), Column("token"))
@@ -22,7 +23,7 @@ def show_all() -> int:
         for one in kept.targets
     ]
     here = "*" if not kept.used else ""
-    rows.insert(0, [here, LOCAL, f"this machine ({targets.data_folder()})", ""])
+    rows.insert(0, [here, LOCAL, f"this machine ({folder_in_use()})", ""])
     write(table(COLUMNS, rows, look()))
     return 0
 

@@ -22,8 +22,8 @@ each other.
 
 Without a terminal the output is plain: no colours, no redrawing; `NO_COLOR` does the same for the
 colours on one. `SERAI_URL`, `SERAI_TOKEN` and `SERAI_CA`, or `SERAI_ENV`, or `SERAI_DATA_DIR`
-choose the scheduler; else the environment in use, else the one on this machine. `SERAI_DEBUG=1`
-shows the trace of an error.
+choose the scheduler; else the environment in use, else the one on this machine: that of the usual
+data folder, or of the last `serai up --data-dir`. `SERAI_DEBUG=1` shows the trace of an error.
 """
 
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from serai.errors import ConfigError
+from serai_cli.whereabouts import ENDPOINT_FILE, folder_in_use
 
 LOCAL = "local"
 MAX_FILE_BYTES = 1_000_000
@@ -116,16 +117,6 @@ def save(targets: Targets) -> None:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from error
 
 
-def data_folder() -> Path:
-    """Return where a `serai up` of this user keeps its data, unless told otherwise."""
-    told = os.environ.get("SERAI_DATA_DIR")
-    if told:
-        return Path(told)
-    import platformdirs
-
-    return platformdirs.user_data_path("serai")
-
-
 def find(name: str = "") -> Target:
     """Return the target to talk to: the one named, from the environment, in use, or local."""
     if not name and (url := os.environ.get("SERAI_URL")):
@@ -162,9 +153,9 @@ def unknown(kept: Targets, name: str) -> ConfigError:
 
 def local() -> Target:
     """Return the Serai that runs on this machine; ConfigError says how to start one."""
-    folder = data_folder()
+    folder = folder_in_use()
     try:
-        endpoint: dict[str, Any] = json.loads((folder / "endpoint.json").read_text())
+        endpoint: dict[str, Any] = json.loads((folder / ENDPOINT_FILE).read_text())
         token = (folder / "admin-token").read_text().strip()
         return Target(name=LOCAL, url=str(endpoint["control_url"]), token=token)
     except PermissionError as error:

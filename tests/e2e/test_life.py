@@ -1,5 +1,6 @@
 """`serai up` from its first start to its end, crashes included."""
 
+import os
 import signal
 import subprocess
 import threading
@@ -174,3 +175,27 @@ def test_a_detached_start_tells_why_it_failed_as_one_in_the_foreground_does(own:
 def test_too_few_open_files_are_told_before_anything_starts(tmp_path: Path) -> None:
     ports = ["--port", str(free_port()), "--control-port", str(free_port())]
     assert "open files" in _refused(ports, tmp_path / "data", "ulimit -n 100;")
+
+
+def test_a_serai_in_another_folder_is_found_by_itself(tmp_path: Path) -> None:
+    places = {
+        name: str(tmp_path / name.lower()) for name in ("XDG_STATE_HOME", "XDG_DATA_HOME", "HOME")
+    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SERAI_")}
+    environment = {**kept, **places}
+
+    def serai(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [SERAI, *arguments], env=environment, capture_output=True, text=True, timeout=60
+        )
+
+    ports = ["--port", str(free_port()), "--control-port", str(free_port())]
+    started = serai("up", *ports, "--data-dir", str(tmp_path / "elsewhere"), "--detach")
+    try:
+        assert started.returncode == 0, started.stderr
+        found = serai("get")
+        assert (found.returncode, "no APIs" in found.stdout) == (0, True), found
+    finally:
+        ended = serai("down")
+    assert (ended.returncode, "Serai has ended" in ended.stdout) == (0, True), ended
+    assert "no Serai runs" in serai("get").stderr

@@ -8,11 +8,9 @@ import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import platformdirs
-
 from serai.errors import ConfigError
+from serai_cli.whereabouts import ENDPOINT_FILE, forget, remember
 
-ENDPOINT_FILE = "endpoint.json"
 TOKEN_FILE = "admin-token"
 TOKEN_BYTES = 32
 
@@ -26,17 +24,11 @@ class Endpoint:
     pid: int
 
 
-def default_folder() -> Path:
-    """Return $SERAI_DATA_DIR, else the usual place for a user's data."""
-    told = os.environ.get("SERAI_DATA_DIR")
-    return Path(told) if told else platformdirs.user_data_path("serai")
-
-
 class DataFolder:
     """Made on first use, readable by its owner only, held by one process at a time."""
 
-    def __init__(self, path: Path | None) -> None:
-        self.path = (path or default_folder()).absolute()
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
         self._lock_fd = -1
 
     def hold(self) -> None:
@@ -109,8 +101,10 @@ class DataFolder:
         temporary = self.path / (ENDPOINT_FILE + ".new")
         temporary.write_text(json.dumps(asdict(endpoint)))
         temporary.replace(self.path / ENDPOINT_FILE)
+        remember(self.path)
 
     def withdraw(self) -> None:
+        forget(self.path)
         (self.path / ENDPOINT_FILE).unlink(missing_ok=True)
 
     def endpoint(self) -> Endpoint | None:

@@ -13,6 +13,7 @@ from serai.errors import ConfigError
 from serai_cli.embedded.folder import DataFolder, Endpoint
 from serai_cli.embedded.node import Listening
 from serai_cli.embedded.serve import end_leftovers, serve
+from serai_cli.whereabouts import folder_in_use, usual_folder
 
 START_LIMIT_S = 30.0
 STOP_LIMIT_S = 700.0
@@ -21,7 +22,7 @@ POLL_S = 0.05
 
 def up(port: int, control_port: int, host: str, data_dir: Path | None, detach: bool) -> int:
     """Serve in the foreground, or start a process that does and wait until it serves."""
-    folder = DataFolder(data_dir)
+    folder = DataFolder(data_dir or usual_folder())
     if detach:
         return _up_detached(port, control_port, host, folder)
     folder.hold()
@@ -67,7 +68,7 @@ def _print_welcome(endpoint: Endpoint, folder: DataFolder, log_path: Path) -> No
 
 def down(data_dir: Path | None) -> int:
     """End the process that holds the folder; it drains first."""
-    folder = DataFolder(data_dir)
+    folder = DataFolder(data_dir or folder_in_use())
     holder = folder.holder()
     if holder is None:
         return _end_leftovers(folder)
@@ -88,5 +89,6 @@ def _end_leftovers(folder: DataFolder) -> int:
         print(f"nothing runs: there is no data folder {folder.path}")
         return 0
     ended = asyncio.run(end_leftovers(folder))
+    folder.withdraw()
     print(f"no `serai up` held {folder.path}; {ended} replicas that it had left were ended")
     return 0
