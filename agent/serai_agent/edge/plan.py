@@ -6,7 +6,7 @@ there is no table that could disagree with it.
 
 import ipaddress
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from serai.model import Server
@@ -53,7 +53,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Plan:
-    """Commands in their order: servers that come, then the map, then servers that go."""
+    """Commands in their order: servers that come, then the map, then servers that go.
+
+    A slot that is left drains in a later plan, when the map no longer names it and nothing waits.
+    """
 
     commands: tuple[Command, ...]
     target: Target
@@ -242,19 +245,40 @@ def _map_changes(target: Target, seen: Seen, map_name: str) -> Iterator[Command]
 
 
 def _removals(target: Target, seen: Seen, draining: set[str]) -> Iterator[Command]:
+    kept = {slot for slot, _ in target.servers} | set(_routed(target.entries.values()))
+    busy = _busy_slots(seen)
     for server in seen.servers:
         place = f"{server.slot}/{server.name}"
-        api = version_of(server.name)[0]
+        api, replica = version_of(server.name)[0], server.name.rpartition(".")[0]
         wanted = target.servers.get((server.slot, server.name))
         stays = wanted is not None and address_of(wanted) == server.address
-        if stays and wanted is not None and wanted.replica not in draining:
+        if stays and replica not in draining:
             continue
         if not server.drain and not server.maintenance:
-            yield Command(api, f"set server {place} state drain")
+            left = server.slot not in kept and replica not in draining
+            if not (left and server.slot in busy):
+                yield Command(api, f"set server {place} state drain", leaving=left)
         elif not stays and server.in_flight == 0:
             if not server.maintenance:
                 yield Command(api, f"set server {place} state maint", leaving=True)
             yield Command(api, f"del server {place}", leaving=True)
+
+
+def _busy_slots(seen: Seen) -> set[str]:
+    """Return the slots that requests may still enter, or wait in.
+
+    HAProxy refuses all that waits where no server takes requests.
+    """
+    waiting = {slot for slot, counters in seen.slots.items() if counters.queued > 0}
+    waiting |= {server.slot for server in seen.servers if server.queued > 0}
+    return waiting | set(_routed(seen.routes.values()))
+
+
+def _routed(entries: Iterable[str]) -> Iterator[str]:
+    for text in entries:
+        entry = parse_entry(text)
+        if entry is not None:
+            yield from (slot for slot in (entry.stable, entry.canary) if slot)
 
 
 def without_maintenance(seen: Seen) -> Seen:

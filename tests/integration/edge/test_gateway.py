@@ -117,6 +117,39 @@ async def test_a_full_queue_is_429_and_a_waiting_too_long_503(
     assert (await running)[0] == 200
 
 
+@pytest.mark.parametrize("change", ["version", "settings"])
+async def test_what_waits_is_served_when_its_slot_is_left(
+    one: Edge, client: aiohttp.ClientSession, change: str
+) -> None:
+    """HAProxy refuses a queue at once when the last server of it drains."""
+    old, new = await one.backend("old"), await one.backend("new")
+    await one.gateway.apply([route()], [old.server(capacity=1)])
+    waiting = [asyncio.create_task(get(client, f"{one.url}/iris/wait")) for _ in range(6)]
+    await auntil(lambda: len(old.seen) == 1)
+
+    async def all_wait() -> bool:
+        return sum(v.queued for v in (await one.gateway.read()).versions) == 5
+
+    await auntil(all_wait)
+    if change == "version":
+        orders = [route(versions=[("v2", 1000)], revision=2)], [new.server(version="v2")]
+        orders[1].append(old.server(capacity=1))
+    else:
+        orders = [route(queue_timeout_s=5, revision=2)], [old.server(capacity=1)]
+    await one.gateway.apply(*orders)
+    _, _, body = await get(client, f"{one.url}/iris")
+    assert json.loads(body)["name"] == ("new" if change == "version" else "old")
+    old.release.set()
+    assert {status for status, _, _ in await asyncio.gather(*waiting)} == {200}
+
+    async def left() -> bool:
+        await one.gateway.apply(*orders)
+        return len((await one.gateway.read()).servers) == 1
+
+    await auntil(left)
+    assert one.gateway.repairs == 0
+
+
 async def test_a_body_that_is_too_large_is_413(one: Edge, client: aiohttp.ClientSession) -> None:
     backend = await one.backend("x")
     await one.gateway.apply([route()], [backend.server()])

@@ -170,7 +170,7 @@ def test_servers_come_before_the_map_and_leave_after_it() -> None:
         text.split()[0] + " " + text.split()[1]
         for text in texts(model, [route(versions=[("v2", 1000)])], [server(version="v2")])
     ]
-    assert kinds == ["add server", "enable health", "enable server", "set map", "set server"]
+    assert kinds == ["add server", "enable health", "enable server", "set map"]
 
 
 def test_a_change_of_weight_is_one_map_entry() -> None:
@@ -210,6 +210,34 @@ def test_a_server_with_requests_is_not_removed_before_they_end() -> None:
     third = plan([route()], [], model.seen(), MAP)
     assert [c.text.split()[0] for c in third.commands] == ["set", "del"]
     assert all(command.leaving for command in third.commands) and not third.unsettled
+
+
+def test_a_slot_that_is_left_drains_when_nothing_can_enter_it_nor_waits_in_it() -> None:
+    model = settled()
+    (slot, name) = next(iter(model.servers))
+    orders = [route(versions=[("v2", 1000)])], [server(version="v2")]
+    drain = f"set server {slot}/{name} state drain"
+
+    def step() -> list[str]:
+        commands = plan(*orders, model.seen(), MAP).commands
+        for command in commands:
+            model.run(command.text)
+        return [command.text for command in commands]
+
+    assert drain not in step(), "the map still named it"
+    model.servers[slot, name] = replace(model.servers[slot, name], queued=1)
+    assert step() == []
+    model.servers[slot, name] = replace(model.servers[slot, name], queued=0)
+    assert step() == [drain]
+
+
+def test_a_replica_that_has_to_go_drains_whatever_waits() -> None:
+    model = settled()
+    place = next(iter(model.servers))
+    model.servers[place] = replace(model.servers[place], queued=1)
+    orders = [route(versions=[("v2", 1000)], draining=("iris.v1.1",))], [server(version="v2")]
+    commands = [command.text for command in plan(*orders, model.seen(), MAP).commands]
+    assert f"set server {place[0]}/{place[1]} state drain" in commands
 
 
 def test_what_cannot_be_told_to_haproxy_is_left_out_with_a_reason() -> None:
