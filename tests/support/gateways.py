@@ -54,7 +54,7 @@ class Backend:
             return await _echo(request)
         if request.path.endswith("/events"):
             return await self._events(request)
-        if self.cuts and request.transport is not None:
+        if (self.cuts or request.path.endswith("/cut")) and request.transport is not None:
             request.transport.close()
         if request.path.endswith("/fail"):
             return web.Response(status=500, text=self.name)

@@ -2,14 +2,18 @@
 
 import csv
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from serai_agent.edge.front import PUBLIC, RATE_LIMITS, Front
 from serai_agent.edge.layout import SLOT_PREFIX, TABLE
 
 ADMIN_MAINTENANCE = 0x01 | 0x02 | 0x20
 ADMIN_DRAIN = 0x08 | 0x10
 CHECK_ENABLED = 0x04
+CHECK_COLUMNS = 23
 MAX_FAULTS = 800
+ANSWERS = ("1xx", "2xx", "3xx", "4xx", "5xx", "other")
 ALERT = re.compile(r"\[ALERT\]\s*\(\d+\)\s*:\s*")
 
 
@@ -29,16 +33,22 @@ class SeenServer:
     queued: int = 0
     weight: int = 1
     watched: bool = True
+    check_address: str = ""
+    """Where the check goes when that is another address than its own."""
 
 
 @dataclass(frozen=True)
 class SeenSlot:
-    """One backend's counters: `current` counts queued requests too."""
+    """One backend's counters: `current` counts queued requests too.
+
+    `unanswered` counts requests that ended with no status at all.
+    """
 
     name: str
     current: int
     queued: int
     total: int
+    unanswered: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,7 @@ class Seen:
     routes: dict[str, str]
     servers: tuple[SeenServer, ...]
     slots: dict[str, SeenSlot]
+    front: Front | None = None
 
 
 def parse_faults(text: str) -> str:
@@ -63,27 +74,50 @@ def parse_map(text: str) -> dict[str, str]:
     return {row[1]: row[2] for row in rows if len(row) == 3}
 
 
-def parse_stat(text: str) -> tuple[dict[str, SeenSlot], dict[tuple[str, str], dict[str, str]]]:
-    """Read `show stat` of backends and servers; return slots, and server rows by slot and name."""
+Row = Mapping[str, str]
+ServerRows = dict[tuple[str, str], Row]
+
+
+def parse_stat(text: str) -> tuple[dict[str, SeenSlot], ServerRows, Row | None]:
+    """Read `show stat`; return slots, server rows by slot and name, and the public frontend's."""
     lines = text.lstrip("# ").splitlines()
+    public: Row | None = None
     slots: dict[str, SeenSlot] = {}
-    servers: dict[tuple[str, str], dict[str, str]] = {}
+    servers: ServerRows = {}
     for row in csv.DictReader(lines):
         backend, name = row.get("pxname") or "", row.get("svname") or ""
+        if (backend, name) == (PUBLIC, "FRONTEND"):
+            public = row
         if not backend.startswith(SLOT_PREFIX):
             continue
         if name == "BACKEND":
-            slots[backend] = SeenSlot(
-                backend, _number(row["scur"]), _number(row["qcur"]), _number(row["stot"])
-            )
+            slots[backend] = _slot(backend, row)
         else:
             servers[backend, name] = row
-    return slots, servers
+    return slots, servers, public
 
 
-def parse_servers(
-    state: str, rows: dict[tuple[str, str], dict[str, str]]
-) -> tuple[SeenServer, ...]:
+def parse_front(row: Row | None, info: str) -> Front | None:
+    """Join the public frontend's row with `show info`; None while either is missing."""
+    told = parse_info(info)
+    if row is None or "Maxconn" not in told:
+        return None
+    return Front(
+        status=row["status"],
+        maxconn=_number(row["slim"]),
+        process_maxconn=_number(told["Maxconn"]),
+        hard_maxconn=_number(told.get("Hard_maxconn")),
+        rate_limits={name: _number(told.get(key)) for name, key in RATE_LIMITS.items()},
+    )
+
+
+def _slot(name: str, row: Row) -> SeenSlot:
+    current, total = _number(row["scur"]), _number(row["stot"])
+    answered = sum(_number(row.get(f"hrsp_{kind}")) for kind in ANSWERS)
+    return SeenSlot(name, current, _number(row["qcur"]), total, max(0, total - answered - current))
+
+
+def parse_servers(state: str, rows: ServerRows) -> tuple[SeenServer, ...]:
     """Read `show servers state`, joined with the rows of `show stat`."""
     found = []
     for line in state.splitlines():
@@ -107,9 +141,23 @@ def parse_servers(
                 queued=_number(row.get("qcur")),
                 weight=weight,
                 watched=bool(int(parts[13]) & CHECK_ENABLED),
+                check_address=_check_address(parts, address, port),
             )
         )
     return tuple(found)
+
+
+def _check_address(parts: Sequence[str], address: str, port: str) -> str:
+    """Return where a check goes, "" for the server's own address; columns 22 and 23 tell it."""
+    if len(parts) < CHECK_COLUMNS:
+        return ""
+    check_port, check_address = parts[21], parts[22]
+    elsewhere = (
+        (check_address if check_address != "-" else address)
+        + ":"
+        + (check_port if check_port != "0" else port)
+    )
+    return "" if elsewhere == f"{address}:{port}" else elsewhere
 
 
 def parse_table(text: str) -> dict[str, int]:
@@ -179,5 +227,6 @@ def parse_sections(text: str) -> Sections:
 
 def parse_seen(sections: Sections) -> Seen:
     """Read what HAProxy has of servers, slots and routes."""
-    slots, rows = parse_stat(sections.stat)
-    return Seen(parse_map(sections.routes), parse_servers(sections.servers, rows), slots)
+    slots, rows, public = parse_stat(sections.stat)
+    front = parse_front(public, sections.info)
+    return Seen(parse_map(sections.routes), parse_servers(sections.servers, rows), slots, front)

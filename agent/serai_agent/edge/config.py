@@ -63,6 +63,9 @@ class EdgeSettings:
 
 
 LINE_EACH_PER_S = 1000
+BODY_TIME_S = 30
+"""How long a body of a known length may take until it, or a buffer of it, is here: until then it
+takes no replica's time."""
 DEFAULT_SLOTS = {kind: 32 if kind.queue_timeout_s == 30 and kind.retries else 8 for kind in CLASSES}
 ROUTE_MAP = "route.map"
 STATS_SOCKET = "stats.sock"
@@ -138,6 +141,7 @@ def _defaults() -> str:
     option http-no-delay
     option abortonclose
     option dontlognull
+    option idle-close-on-response
     timeout connect 2s
     timeout client 1h
     timeout server 1h
@@ -211,8 +215,8 @@ def _frontend(settings: EdgeSettings) -> str:
     bind {settings.host}:{settings.port}
     bind unix@{HANDOVER_SOCKET} accept-proxy mode 600 name handover
     log-format "{_LOG}"
-    http-request set-var(txn.request_id) req.fhdr(x-request-id) if {{ req.fhdr(x-request-id) -m reg ^[A-Za-z0-9._:/+=@-]{{1,128}}$ }}
-    http-request set-var(txn.request_id) uuid() if !{{ var(txn.request_id) -m found }}
+    http-request set-var(txn.request_id) req.fhdr(x-request-id)
+    http-request set-var(txn.request_id) uuid() if !{{ var(txn.request_id) -m reg ^[A-Za-z0-9._:/+=@-]{{1,128}}$ }}
     http-request set-header x-request-id %[var(txn.request_id)]
     http-after-response set-header x-request-id %[var(txn.request_id)] if {{ var(txn.request_id) -m found }}
     http-request return status 200 content-type application/json string '{{"status":"alive"}}' if {{ path /_serai/healthz }}
@@ -250,6 +254,7 @@ def _admission(line_each_per_s: int) -> str:
     http-request set-var(txn.body_max) var(txn.route),field(8,|),add(0) if has_body
     http-request set-var(txn.refused) str(body) if has_body {{ req.body_size,sub(txn.body_max) gt 0 }}
 {_return(413, "body_too_large", "the body is larger than this API takes", "{ var(txn.refused) -m found }")}
+    http-request wait-for-body time {BODY_TIME_S}s if {{ req.hdr_val(content-length) gt 0 }}
     http-request track-sc0 var(txn.api) table {TABLE}
     http-request set-var(txn.turn) sc_http_req_cnt(0),mod({LINE_STANDS_FOR}) if {{ sc_http_req_rate(0) gt {line_each_per_s} }} !{{ var(txn.take_other) -m bool }}
     http-response set-log-level silent if {{ var(txn.turn) -m int gt 0 }} {{ status 200:399 }}
@@ -308,7 +313,7 @@ def _slot_defaults(kind: SlotClass) -> str:
     retries = (
         f"""    retries 2
     option redispatch 1
-    retry-on conn-failure empty-response response-timeout 502 503 504
+    retry-on conn-failure empty-response junk-response response-timeout 502 503 504
     http-request disable-l7-retry if !{{ {_RETRY} -m str idempotent }}"""
         if kind.retries
         else "    retries 0"

@@ -12,7 +12,7 @@ from serai.errors import ConfigError, Refused, Unavailable
 from serai.model import Server
 from serai.report import GatewayReading
 from serai.routes import Route
-from serai_agent.edge import config, process
+from serai_agent.edge import config, front, process
 from serai_agent.edge.answers import Sections, Seen, parse_sections, parse_seen, parse_table
 from serai_agent.edge.believe import Belief, believe, unrouted
 from serai_agent.edge.files import GatewayFiles, LastGood
@@ -20,14 +20,14 @@ from serai_agent.edge.layout import TABLE, SlotClass, slot_name
 from serai_agent.edge.logsocket import LogSocket
 from serai_agent.edge.outcomes import Outcomes
 from serai_agent.edge.plan import Plan, owners, plan
-from serai_agent.edge.reading import Worker, servers_of, versions_of
+from serai_agent.edge.reading import Worker, servers_of, unanswered_of, versions_of
 from serai_agent.edge.socket import ask, lines_of
 from serai_agent.edge.startup import cold_start, grown, kept_lines, nothing_yet
 
 log = logging.getLogger(__name__)
 
 PASSES = 4
-OBSERVE = ("show stat -1 6 -1", "show servers state", f"show map {config.ROUTE_MAP}")
+OBSERVE = ("show stat -1 7 -1", "show servers state", f"show map {config.ROUTE_MAP}", "show info")
 READ = (*OBSERVE, f"show table {TABLE}")
 
 
@@ -143,7 +143,7 @@ class HaproxyGateway:
             log.warning("haproxy is gone: it is started again")
             await self._start_from(self._carried_out)
         self._process.bound_its_words()
-        seen = await self._observe()
+        seen = await self._open_the_front(await self._observe())
         draining = frozenset(name for route in routes for name in route.draining)
         up = frozenset(server.name for server in seen.servers if server.up)
         routed = frozenset(route.api for route in routes)
@@ -187,6 +187,19 @@ class HaproxyGateway:
             await self._command([command.text for command in steps.commands if command.leaving])
         return steps
 
+    async def _open_the_front(self, seen: Seen) -> Seen:
+        """Let requests in again where somebody has shut them out; return what is there then."""
+        commands = front.repairs(seen.front, self._settings.maxconn)
+        if front.needs_reload(seen.front):
+            await self._reload("its frontend was shut down", seen)
+        elif commands:
+            await self._command(commands)
+        else:
+            return seen
+        self.repairs += max(1, len(commands))
+        log.warning("requests were shut out: repaired", extra={"commands": commands})
+        return await self._observe()
+
     def _count_repairs(
         self, routes: tuple[Route, ...], servers: tuple[Server, ...], seen: Seen
     ) -> None:
@@ -219,15 +232,15 @@ class HaproxyGateway:
 
     # Growing -------------------------------------------------------------------------------------
 
-    async def _grow(self, labels: Sequence[str], seen: Seen) -> bool:
+    async def _grow(self, lacking: Mapping[str, int], seen: Seen) -> bool:
         """Double the slots of the classes that ran out; False when they may not grow further."""
-        slots = grown(self._settings.slots, labels)
+        slots = grown(self._settings.slots, lacking)
         if slots == self._settings.slots:
             return False
         before = self._settings
         self._settings = replace(self._settings, slots=slots)
         try:
-            await self._reload(f"more slots: {', '.join(labels)}", seen)
+            await self._reload(f"more slots: {', '.join(lacking)}", seen)
         except (ConfigError, Unavailable):
             self._settings = before
             raise
@@ -255,6 +268,7 @@ class HaproxyGateway:
             ]
         workers = [present, *retired]
         used = owners(present.seen)
+        self._outcomes.add_unanswered(unanswered_of(workers), used)
         self._outcomes.keep(set(used.values()))
         return GatewayReading(
             run=self._run,

@@ -92,6 +92,8 @@ core.register_action("hold", { "http-req" }, function(txn)
   local waited_ms = tonumber(txn:get_var("txn.held_ms")) or 0
   local has_left = watcher(txn)
   local seen, route
+  -- A client that hangs up may end this function without a further word: the log says `left` then.
+  txn:set_var("txn.refused", "left")
   while true do
     if has_left() then
       return act.ABORT
@@ -100,11 +102,13 @@ core.register_action("hold", { "http-req" }, function(txn)
     if stopping == true or stopping == 1 then -- booleans arrive as numbers here
       txn:set_var("txn.held_ms", waited_ms)
       txn:set_var("txn.backend", "handover")
+      txn:unset_var("txn.refused")
       return
     end
     local text = routes:lookup(key)
     if text == nil then
       txn:set_var("txn.gone", 1)
+      txn:unset_var("txn.refused")
       return
     end
     if text ~= seen then
@@ -114,6 +118,7 @@ core.register_action("hold", { "http-req" }, function(txn)
     if backend ~= nil then
       txn:set_var("txn.backend", backend)
       txn:set_var("txn.version", version)
+      txn:unset_var("txn.refused")
       return
     end
     if waited_ms >= (tonumber(route[7]) or 0) then

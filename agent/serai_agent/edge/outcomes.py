@@ -1,6 +1,7 @@
 """HAProxy's log lines added up per API and version. Pure but for its sums."""
 
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from serai.report import LATENCY_BOUNDS_MS
@@ -10,9 +11,19 @@ LINE_STANDS_FOR = 11
 """How many successes one line stands for where an API has very many requests: a prime, so that
 clients who repeat a round of requests do not always meet the same of them."""
 CLIENT_GONE = 5
+SERVER_FAILED = 4
+LEFT = b"left"
+"""Said instead of a reason for a refusal: the client hung up while its request was held."""
+CUT_SHORT = (b"SD", b"sD")
+"""An answer that began and did not come to its end, by the server's doing."""
+MOST_NUMBER = 2**50
+SETTLING_READS = 3
 MOST_KEYS = 4000
 KEPT_WORKERS = 64
 _BUCKETS = len(LATENCY_BOUNDS_MS) + 1
+
+Key = tuple[str, str]
+"""An API and a version of it."""
 
 
 @dataclass
@@ -45,6 +56,14 @@ class _Worker:
         return max(0, self.highest - self.lowest + 1 - self.lines)
 
 
+@dataclass
+class _Unanswered:
+    """Requests of a slot without an answer: how many are counted, and the latest numbers read."""
+
+    counted: int
+    latest: list[int]
+
+
 class Outcomes:
     """Takes log lines `API|VERSION|STATUS|MS|STATE|IN|OUT|REFUSED|TURN|NUMBER|PID`.
 
@@ -54,10 +73,11 @@ class Outcomes:
     """
 
     def __init__(self) -> None:
-        self.sums: dict[tuple[str, str], Sums] = {}
+        self.sums: dict[Key, Sums] = {}
         self.lines = 0
         self.damaged = 0
         self._workers: dict[bytes, _Worker] = {}
+        self._unanswered: dict[str, _Unanswered] = {}
         self._lost_before = 0
 
     @property
@@ -97,17 +117,18 @@ class Outcomes:
 
     def _count(self, parts: list[bytes]) -> None:
         api, version, status, milliseconds, state, received, sent, refused, turn, _, _ = parts
-        code, took_ms = int(status), max(float(milliseconds), 0.0)
+        code, took_ms = int(status), max(int(milliseconds), 0)
         bytes_in, bytes_out = int(received), int(sent)
+        if not 0 <= max(took_ms, bytes_in, bytes_out) < MOST_NUMBER:
+            raise ValueError("no number that HAProxy would tell")
         weight = LINE_STANDS_FOR if turn == b"0" and 200 <= code <= 399 else 1
         sums = self.sums_of(api.decode(), version.decode() if version != b"-" else "")
         sums.bytes_in += bytes_in * weight
         sums.bytes_out += bytes_out * weight
         sums.completions += weight
-        gone = state[:1] in (b"C", b"c") or not 100 <= code <= 599
-        sums.outcomes[CLIENT_GONE if gone else code // 100 - 1] += weight
+        sums.outcomes[_outcome(code, state, refused)] += weight
         reason = "queue_timeout" if state[:2] == b"sQ" else refused.decode()
-        if reason not in ("-", ""):
+        if reason not in ("-", "", LEFT.decode()):
             sums.refused[reason] = sums.refused.get(reason, 0) + weight
         sums.buckets[bisect_left(LATENCY_BOUNDS_MS, took_ms)] += weight
         sums.latency_sum_ms += took_ms * weight
@@ -119,7 +140,29 @@ class Outcomes:
             sums = self.sums[api, version] = Sums()
         return sums
 
-    def keep(self, wanted: set[tuple[str, str]]) -> None:
+    def add_unanswered(self, unanswered: Mapping[str, int], owners: Mapping[str, Key]) -> None:
+        """Count requests that ended without an answer and without a line, as failures.
+
+        That is how HAProxy treats a later request of a client's connection whose server closes: it
+        closes as well, so that the client repeats it. `unanswered` counts them by slot, from the
+        start of the processes; a number counts once it was read a few times, since its parts
+        are not read at the same instant.
+        """
+        for slot, now in unanswered.items():
+            reads = self._unanswered.get(slot)
+            if reads is None or now < reads.counted:  # the first look, or a process has ended
+                self._unanswered[slot] = _Unanswered(now, [now])
+                continue
+            reads.latest = [*reads.latest[1 - SETTLING_READS :], now]
+            fresh = min(reads.latest) - reads.counted
+            if len(reads.latest) == SETTLING_READS and fresh > 0:
+                reads.counted += fresh
+                if (owner := owners.get(slot)) is not None:
+                    sums = self.sums_of(*owner)
+                    sums.completions += fresh
+                    sums.outcomes[SERVER_FAILED] += fresh
+
+    def keep(self, wanted: set[Key]) -> None:
         """Drop the oldest sums of what is no longer wanted, once there are very many.
 
         Never sooner: a version that comes back must not count from zero within the same run.
@@ -127,3 +170,9 @@ class Outcomes:
         surplus = len(self.sums) - MOST_KEYS
         for key in [key for key in self.sums if key not in wanted][: max(0, surplus)]:
             del self.sums[key]
+
+
+def _outcome(code: int, state: bytes, refused: bytes) -> int:
+    if state[:1] in (b"C", b"c") or refused == LEFT or not 100 <= code <= 599:
+        return CLIENT_GONE
+    return SERVER_FAILED if state[:2] in CUT_SHORT else code // 100 - 1

@@ -41,13 +41,13 @@ class Command:
 class Target:
     """What HAProxy shall have: servers by place, the map's values by key.
 
-    `growth` names the slot classes (labels) that have too few slots; `problems` tells what of the
+    `growth` says how many slots each class (label) lacks; `problems` tells what of the
     orders cannot be carried out and why.
     """
 
     servers: dict[Place, Server]
     entries: dict[str, str]
-    growth: tuple[str, ...]
+    growth: dict[str, int]
     problems: tuple[str, ...]
 
 
@@ -133,8 +133,8 @@ def version_of(server: str) -> tuple[str, str]:
 
 def _slots(
     routes: Sequence[Route], seen: Seen
-) -> tuple[dict[tuple[str, str], str], tuple[str, ...]]:
-    """Return the slot of each version of each route, and the classes that lack slots."""
+) -> tuple[dict[tuple[str, str], str], dict[str, int]]:
+    """Return the slot of each version of each route, and how many slots each class lacks."""
     taken = owners(seen)
     by_key: dict[tuple[str, str, str], str] = {}
     for slot, (api, version) in sorted(taken.items()):
@@ -143,7 +143,7 @@ def _slots(
     for slot in sorted(seen.slots.keys() - taken.keys(), key=_slot_number, reverse=True):
         free.setdefault(class_of(slot), []).append(slot)
     assigned: dict[tuple[str, str], str] = {}
-    missing: set[str] = set()
+    missing: dict[str, int] = {}
     for route in routes:
         label = slot_class(route).label
         for share in route.versions:
@@ -153,8 +153,8 @@ def _slots(
             elif free.get(label):
                 assigned[route.api, share.version] = free[label].pop()
             else:
-                missing.add(label)
-    return assigned, tuple(sorted(missing))
+                missing[label] = missing.get(label, 0) + 1
+    return assigned, missing
 
 
 def _slot_number(slot: str) -> int:
@@ -227,6 +227,9 @@ def _corrections(place: str, server: Server, there: SeenServer) -> Iterator[str]
         yield f"set maxconn server {place} {server.capacity}"
     if there.weight != 1:
         yield f"set server {place} weight 1"
+    if there.check_address:
+        host, _, port = there.address.rpartition(":")
+        yield f"set server {place} check-addr {host} port {port}"
     if not there.watched:
         yield f"enable health {place}"
     if there.drain or there.maintenance:

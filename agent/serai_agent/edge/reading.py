@@ -5,10 +5,8 @@ from dataclasses import dataclass
 
 from serai.report import ServerTraffic, VersionTraffic
 from serai_agent.edge.answers import Seen
-from serai_agent.edge.outcomes import Outcomes, Sums
+from serai_agent.edge.outcomes import Key, Outcomes, Sums
 from serai_agent.edge.plan import owners
-
-Key = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -32,12 +30,13 @@ def versions_of(
 ) -> tuple[VersionTraffic, ...]:
     """Return the traffic of each version; what is held has no version yet and stands under ""."""
     now: dict[Key, _Now] = {(api, ""): _Now() for api in apis}
-    for worker in workers:
+    for place, worker in enumerate(workers):
         for key, found in _counts(worker).items():
             total = now.setdefault(key, _Now())
             total.in_flight += found.in_flight
             total.queued += found.queued
-            total.held += found.held
+            # A retired worker holds nothing: it hands over at once, and only passes on from then.
+            total.held += found.held if place == 0 else 0
     keys = sorted(now.keys() | outcomes.sums.keys())
     return tuple(_traffic(key, now.get(key, _Now()), outcomes.sums_of(*key)) for key in keys)
 
@@ -91,6 +90,15 @@ def _traffic(key: Key, now: _Now, sums: Sums) -> VersionTraffic:
         bytes_in=sums.bytes_in,
         bytes_out=sums.bytes_out,
     )
+
+
+def unanswered_of(workers: Sequence[Worker]) -> dict[str, int]:
+    """Return how many requests ended without an answer, by slot."""
+    found: dict[str, int] = {}
+    for worker in workers:
+        for name, slot in worker.seen.slots.items():
+            found[name] = found.get(name, 0) + slot.unanswered
+    return found
 
 
 def servers_of(workers: Sequence[Worker]) -> tuple[ServerTraffic, ...]:

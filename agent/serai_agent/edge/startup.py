@@ -1,6 +1,6 @@
 """What HAProxy is started or reloaded with: servers and routes as files. Pure."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 
 from serai.model import Server
 from serai.routes import Route
@@ -50,11 +50,13 @@ def kept_lines(seen: Seen, slots: Set[str]) -> Lines:
     return lines
 
 
-def grown(slots: dict[SlotClass, int], labels: Sequence[str]) -> dict[SlotClass, int]:
-    """Return twice the slots for the classes that ran out, up to a limit."""
-    return {
-        kind: min(2 * slots.get(kind, 0) or 1, MAX_SLOTS_PER_CLASS)
-        if kind.label in labels
-        else slots.get(kind, 0)
-        for kind in CLASSES
-    }
+def grown(slots: dict[SlotClass, int], lacking: Mapping[str, int]) -> dict[SlotClass, int]:
+    """Return the slots doubled, class by class (label), until none is lacking or a limit is met."""
+    wider = {}
+    for kind in CLASSES:
+        have = slots.get(kind, 0)
+        enough, count = have + lacking.get(kind.label, 0), have
+        while count < enough:
+            count = count * 2 or 1
+        wider[kind] = max(have, min(count, MAX_SLOTS_PER_CLASS))
+    return wider

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections import Counter
+from contextlib import suppress
 
 import aiohttp
 import pytest
@@ -292,6 +293,12 @@ async def test_whatever_was_changed_by_hand_is_repaired(
         [f"set map {route_map} /iris/ nonsense"],
         [f"add map {route_map} /ghost/ ghost|1"],
         [f"set maxconn server {slot}/iris.v1.1.0 77"],
+        [f"set server {slot}/iris.v1.1.0 check-port 9"],
+        [f"set server {slot}/iris.v1.1.0 check-addr 127.0.0.9 port 9"],
+        ["disable frontend public"],
+        ["set maxconn frontend public 0"],
+        ["set maxconn global 1", "set rate-limit connections global 1"],
+        ["shutdown frontend public"],
     )
     for damage in damages:
         for command in damage:
@@ -299,7 +306,70 @@ async def test_whatever_was_changed_by_hand_is_repaired(
         await one.gateway.apply([route()], servers)
         assert (await get(client, f"{one.url}/iris"))[0] == 200, damage
         assert (await get(client, f"{one.url}/ghost"))[0] == 404, damage
-    assert " 77 " not in await ask(stats, "show servers state")
+    state = await ask(stats, "show servers state")
+    assert " 77 " not in state and " 9 " not in state and "127.0.0.9" not in state
+    assert one.gateway.reloads == 1, "only what was shut down needs one"
+
+
+async def raw(one: Edge, *requests: bytes) -> bytes:
+    """Send requests on one connection and return all that comes until it is closed."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", one.port)
+    try:
+        for request in requests:
+            writer.write(request)
+            await writer.drain()
+        return await asyncio.wait_for(reader.read(), 20)
+    finally:
+        writer.close()
+
+
+async def test_a_request_that_ends_without_an_answer_is_counted(one: Edge) -> None:
+    """HAProxy closes a connection on which an earlier request was answered, and logs nothing."""
+    backend = await one.backend("x")
+    await one.gateway.apply([route()], [backend.server()])
+    await one.gateway.read()
+    ask_for = b"GET /iris/%s HTTP/1.1\r\nHost: x\r\n\r\n"
+    answers = await raw(one, ask_for % b"x", ask_for % b"cut")
+    assert answers.count(b"HTTP/1.1 ") == 1
+
+    async def counted() -> bool:
+        versions = (await one.gateway.read()).versions
+        mine = next(v for v in versions if v.version == "v1")
+        return mine.outcomes == (0, 1, 0, 0, 1, 0) and mine.completions == 2
+
+    await auntil(counted)
+
+
+async def test_a_body_that_drips_takes_no_replica(one: Edge, client: aiohttp.ClientSession) -> None:
+    backend = await one.backend("x")
+    await one.gateway.apply([route(queue_timeout_s=1)], [backend.server(capacity=1)])
+    clients = [await asyncio.open_connection("127.0.0.1", one.port) for _ in range(20)]
+    for _, writer in clients:  # far more than the replica and its queue take
+        writer.write(b"POST /iris/x HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nab")
+    reader, writer = await asyncio.open_connection("127.0.0.1", one.port)
+    writer.write(b"POST /iris/x HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabcd")
+    assert (await get(client, f"{one.url}/iris"))[0] == 200
+    writer.write(b"efghi")
+    assert b" 200 " in await asyncio.wait_for(reader.readline(), 10)
+    for _, open_writer in [*clients, (reader, writer)]:
+        open_writer.close()
+        with suppress(OSError):
+            await open_writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    "given",
+    ['good,"}bad', "x" * 129, "good, good", "a\tb", "\u00e9"],
+)
+async def test_a_request_id_is_judged_as_a_whole(one: Edge, given: str) -> None:
+    backend = await one.backend("x")
+    await one.gateway.apply([route()], [backend.server()])
+    head = f"GET /iris HTTP/1.1\r\nHost: x\r\nConnection: close\r\nx-request-id: {given}\r\n\r\n"
+    answer = await raw(one, head.encode())
+    assert b" 200 " in answer and b"\r\nx-request-id: " in answer
+    lines = answer.partition(b"\r\n\r\n")[0].decode().splitlines()
+    told = next(x for x in lines if x.startswith("x-request-id")).split(": ")[1]
+    assert len(told) == 36 and told.count("-") == 4
 
 
 async def test_haproxy_outlives_its_controller_and_is_attached_to_again(

@@ -40,10 +40,12 @@ def test_commands_are_joined_without_loss(commands: list[str]) -> None:
     assert all(len(line) <= LINE_LIMIT_BYTES for line in lines)
 
 
-def test_slots_double_up_to_a_limit() -> None:
+def test_slots_double_until_there_are_enough_up_to_a_limit() -> None:
+    kind, label = CLASSES[0], CLASSES[0].label
     slots = dict.fromkeys(CLASSES, 8)
-    more = grown(slots, [CLASSES[0].label])
-    assert more[CLASSES[0]] == 16 and more[CLASSES[1]] == 8
-    for _ in range(20):
-        more = grown(more, [CLASSES[0].label])
-    assert more[CLASSES[0]] == MAX_SLOTS_PER_CLASS and grown(more, [CLASSES[0].label]) == more
+    more = grown(slots, {label: 1})
+    assert more[kind] == 16 and more[CLASSES[1]] == 8
+    assert grown(slots, {label: 30})[kind] == 64
+    most = grown(slots, {label: 10**6})
+    assert most[kind] == MAX_SLOTS_PER_CLASS and grown(most, {label: 1}) == most
+    assert grown({}, {label: 1})[kind] == 1

@@ -73,6 +73,33 @@ def test_clients_that_went_away_are_counted_apart() -> None:
     assert sums.sums["iris", "v1"].outcomes[CLIENT_GONE] == 4
 
 
+def test_a_client_that_left_while_held_is_gone_and_no_refusal() -> None:
+    sums = Outcomes()
+    sums.add(line(status=503, state="SC", refused="left"))
+    found = sums.sums["iris", "v1"]
+    assert found.outcomes[CLIENT_GONE] == 1 and not found.refused
+
+
+def test_an_answer_that_the_server_cut_short_is_a_failure() -> None:
+    sums = Outcomes()
+    sums.add(line(0, state="SD"))
+    sums.add(line(1, state="sD"))
+    sums.add(line(2, state="LD"))
+    assert sums.sums["iris", "v1"].outcomes == [0, 1, 0, 0, 2, 0]
+
+
+def test_requests_without_an_answer_are_failures_once_the_number_has_settled() -> None:
+    sums = Outcomes()
+    owners = {"slot_1": ("iris", "v1")}
+    told = []
+    for now in (7, 8, 7, 7, 9, 9, 9, 9, 4, 4, 5, 5, 5):  # a worker with 5 of them ended: 9 to 4
+        sums.add_unanswered({"slot_1": now, "free": now}, owners)
+        told.append(sums.sums_of("iris", "v1").outcomes[4])
+    assert told == [0, 0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2, 3]
+    assert sums.sums_of("iris", "v1").completions == 3
+    assert list(sums.sums) == [("iris", "v1")]
+
+
 def test_a_path_that_nobody_has_counts_for_no_api() -> None:
     sums = Outcomes()
     sums.add(line(api="-", version="-", status=404))
@@ -110,7 +137,9 @@ def test_damaged_lines_are_told_and_count_nowhere() -> None:
     sums.add(line(status="what"))
     sums.add(b"iris|v1|200")
     sums.add(line(ms="soon"))
-    assert sums.damaged == 3 and sums.lost == 3
+    sums.add(line(ms="nan"))
+    sums.add(line(sent=10**40))
+    assert sums.damaged == 5 and sums.lost == 5
     assert not any(found.completions for found in sums.sums.values())
 
 

@@ -1,5 +1,6 @@
 """The plan reaches what is wanted from whatever HAProxy has, and then rests."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import msgspec
@@ -35,7 +36,7 @@ def settle(
     raise AssertionError(f"does not come to rest: {[c.text for c in plans[-1].commands]}")
 
 
-def grow(model: ModelHaproxy, labels: tuple[str, ...]) -> None:
+def grow(model: ModelHaproxy, labels: Mapping[str, int]) -> None:
     for kind in CLASSES:
         if kind.label in labels:
             have = sum(name.startswith(f"slot_{kind.label}_") for name in model.slots)
@@ -193,7 +194,7 @@ def test_too_few_slots_are_told_and_the_rest_goes_on() -> None:
     kind = slot_class(route())
     model = ModelHaproxy([slot_name(kind, 0)])
     steps = plan([route(), route("text")], [server(), server("text")], model.seen(), MAP)
-    assert steps.target.growth == (kind.label,)
+    assert steps.target.growth == {kind.label: 1}
     assert any(command.text.startswith("add server") for command in steps.commands)
 
 
