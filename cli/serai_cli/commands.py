@@ -83,7 +83,11 @@ def deploy(path: Path, wait: bool | None, force: bool, output: Form, env: str) -
     # Whoever asked for JSON gets nothing else on standard output.
     drawn = Redrawn() if output is Form.TABLE else Redrawn(sys.stderr)
     # What is up to date is waited for, too: somebody else's deploy of it may be under way.
-    ends = watch(client, answer.apis, SystemClock(), drawn)
+    try:
+        ends = watch(client, answer.apis, SystemClock(), drawn)
+    except KeyboardInterrupt:
+        note("the deploy goes on without you; `serai get -w` shows it")
+        raise
     failed = [
         api for api, end in zip(answer.apis, ends, strict=True) if end.verdict is Verdict.FAILED
     ]

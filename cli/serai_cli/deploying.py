@@ -39,7 +39,8 @@ def prepare(path: Path, client: Client, force: bool) -> Prepared:
         )
     info = client.get("/v1/info", Info)
     items, sources, notes = [], {}, [str(note) for note in loaded.notes]
-    bundles = _Bundles(file)
+    paths = [spec.predictor.path for spec in loaded.apis if spec.predictor]
+    bundles = _Bundles(file, list(dict.fromkeys(paths)))
     locks = _Locks(file.parent, info)
     for spec in loaded.apis:
         bundle = bundles.of(spec)
@@ -60,8 +61,8 @@ def prepare(path: Path, client: Client, force: bool) -> Prepared:
 class _Bundles:
     """One bundle for all APIs of a file that need the folder."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, file: Path, required: list[str]) -> None:
+        self._file, self._required = file, required
         self._made: Bundle | None = None
         self.notes: tuple[str, ...] = ()
 
@@ -69,10 +70,9 @@ class _Bundles:
         if spec.predictor is None and not (spec.pod and spec.pod.command):
             return None
         if self._made is None:
-            required = [spec.predictor.path] if spec.predictor else []
             # Before the files are looked at: one that changes meanwhile is hashed anew next time.
             now_ns = time.time_ns()
-            collected = collect(self._file.parent, required, leave_out=[self._file.name])
+            collected = collect(self._file.parent, self._required, leave_out=[self._file.name])
             self._made = build(collected, default_cache_folder(), now_ns)
             self.notes = collected.notes
         return self._made

@@ -58,12 +58,17 @@ def up(
     ] = 7070,
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     data_dir: DataDir = None,
+    allow_mount: Annotated[
+        list[Path] | None,
+        typer.Option(help="folder that `mounts` of a spec may show to replicas; may be repeated"),
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="serve in the background")] = False,
 ) -> int:
     """Start Serai on this machine, with HAProxy and the replicas."""
     from serai_cli.embedded import run_up
 
-    return run_up(port, control_port, host, data_dir, detach)
+    roots = tuple(str(folder.absolute()) for folder in allow_mount or ())
+    return run_up(port, control_port, host, data_dir, roots, detach)
 
 
 @app.command(epilog="example: serai down")

@@ -7,14 +7,19 @@ from enum import Enum
 
 from serai.clock import Clock
 from serai.errors import Refused, Unavailable
+from serai.model import ApiState
 from serai.operator import ApiDescription, ApiPlan
 from serai_cli.client import Client, api_path
 from serai_cli.loglines import all_readable
 from serai_cli.output import Redrawn
 from serai_cli.screens import curl
+from serai_cli.text import printable
 
 POLL_S = 0.05
 AWAY_LIMIT_S = 30.0
+RECOVERY_LIMIT_S = 15.0
+"""How long a version that is there already may take to serve again: this deploy may have healed it.
+"""
 LOG_LINES = 10
 SO_FAR = re.compile(r", \d+ s so far")
 
@@ -35,12 +40,19 @@ class Standing:
     line: str
 
 
-def standing(plan: ApiPlan, described: ApiDescription) -> Standing:
-    """Return how the deploy of a version stands."""
+def standing(plan: ApiPlan, described: ApiDescription, patient: bool = False) -> Standing:
+    """Return how the deploy of a version stands; while `patient` one that is down may recover."""
     status = described.status
     if status.failed_version == plan.version:
-        return Standing(Verdict.FAILED, f"{plan.api}: {plan.version} failed: {status.last_error}")
+        return Standing(
+            Verdict.FAILED, f"{plan.api}: {plan.version} failed: {printable(status.last_error)}"
+        )
     if status.version == plan.version and not status.candidate:
+        if status.state is ApiState.ERROR and not patient:
+            why = f"{plan.api}: {plan.version} does not serve: {printable(status.reason)}"
+            return Standing(Verdict.FAILED, why)
+        if status.wanted and not status.ready:
+            return Standing(Verdict.RUNNING, f"{plan.api}: {status.reason}")
         return Standing(Verdict.SERVES, f"{plan.api}: {plan.version} serves {status.url}")
     if status.candidate != plan.version:
         other = status.candidate or status.version or "nothing"
@@ -52,12 +64,13 @@ def watch(
     client: Client, plans: tuple[ApiPlan, ...], clock: Clock, drawn: Redrawn
 ) -> list[Standing]:
     """Show the phases until every API serves or has failed; return how each ended."""
-    heard_s = clock.now()
+    heard_s = began_s = clock.now()
     found = {plan.api: Standing(Verdict.RUNNING, f"{plan.api}: accepted") for plan in plans}
     while running := [plan for plan in plans if found[plan.api].verdict is Verdict.RUNNING]:
         for plan in running:
             try:
-                found[plan.api] = _look_at(client, plan)
+                patient = clock.now() - began_s < RECOVERY_LIMIT_S
+                found[plan.api] = _look_at(client, plan, patient)
                 heard_s = clock.now()
             except Unavailable:
                 if clock.now() - heard_s > AWAY_LIMIT_S:
@@ -74,9 +87,9 @@ def without_seconds(line: str) -> str:
     return SO_FAR.sub("", line)
 
 
-def _look_at(client: Client, plan: ApiPlan) -> Standing:
+def _look_at(client: Client, plan: ApiPlan, patient: bool) -> Standing:
     try:
-        return standing(plan, client.get(api_path(plan.api), ApiDescription))
+        return standing(plan, client.get(api_path(plan.api), ApiDescription), patient)
     except Refused as refused:  # deleted meanwhile, for one
         return Standing(Verdict.FAILED, f"{plan.api}: {refused}")
 
@@ -93,5 +106,9 @@ def last_words(client: Client, plan: ApiPlan) -> list[str]:
     for one in described.replicas:
         if one.replica.version == plan.version and one.replica.log_tail:
             lines = all_readable(one.replica.log_tail[-LOG_LINES:])
-            return ["", f"the end of {one.replica.id}'s log:", *(f"  {line}" for line in lines)]
+            return [
+                "",
+                f"the end of {one.replica.id}'s log:",
+                *(f"  {printable(line)}" for line in lines),
+            ]
     return []

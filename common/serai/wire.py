@@ -25,6 +25,8 @@ def decode(data: bytes | str, kind: type[T]) -> T:
         return msgspec.json.decode(data, type=kind, dec_hook=dec_hook)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"not a valid {kind.__name__}: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"not a valid {kind.__name__}: it is nested too deep") from error
 
 
 def digest(content: VersionContent) -> str:

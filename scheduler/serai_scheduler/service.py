@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from posixpath import normpath
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -13,7 +14,7 @@ from serai.blobs import Blobs, collect_garbage, read_all
 from serai.bundle import MAX_MANIFEST_BYTES, Manifest, read_manifest
 from serai.clock import Clock
 from serai.engine import Engine
-from serai.errors import Refused
+from serai.errors import ConfigError, Refused
 from serai.metrics import LoopMetrics, Metrics
 from serai.model import Replica
 from serai.operator import DeployRequest, FieldProblem, Info, PlanAnswer
@@ -111,10 +112,16 @@ class Scheduler:
             for version in stored.versions.values():
                 needed |= {version.content.bundle, version.content.lock}
                 if version.content.bundle:
-                    needed |= {
-                        f.digest for f in (await self._manifest(version.content.bundle)).files
-                    }
+                    needed |= await self._files_of(version.content.bundle)
         return frozenset(needed - {""})
+
+    async def _files_of(self, bundle: str) -> set[str]:
+        """Return the files of a bundle; none when its manifest is lost: a deploy sends all anew."""
+        try:
+            return {file.digest for file in (await self._manifest(bundle)).files}
+        except (Refused, ConfigError) as error:
+            log.warning("manifest lost", extra={"bundle": bundle, "why": str(error)})
+            return set()
 
     # What the API calls --------------------------------------------------------------------------
 
@@ -162,10 +169,19 @@ class Scheduler:
 
     async def _check_blobs(self, request: DeployRequest) -> None:
         for item in request.apis:
+            predictor, name = item.spec.predictor, item.spec.name
+            if predictor is not None and not (item.bundle and item.lock):
+                raise Refused(f"{name}: a predictor needs a bundle and a lock", "incomplete")
             needed = [digest for digest in (item.bundle, item.lock) if digest]
             if item.bundle and item.bundle in await self.blobs.has([item.bundle]):
                 manifest = await self._manifest(item.bundle)
                 needed += [file.digest for file in manifest.files]
+                paths = {file.path for file in manifest.files}
+                if predictor is not None and normpath(predictor.path) not in paths:
+                    raise Refused(
+                        f"{name}: {predictor.path} is not among the files of the bundle",
+                        "incomplete",
+                    )
             missing = set(needed) - await self.blobs.has(needed)
             if missing:
                 raise Refused(

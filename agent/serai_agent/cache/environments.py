@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import fcntl
 import hashlib
+import logging
+import math
 import os
 import platform
 import shutil
@@ -67,6 +69,9 @@ def recipe_of(lock_digest: str, python: str, runtime: str = "") -> Recipe:
     )
 
 
+log = logging.getLogger(__name__)
+
+
 class EnvironmentCache:
     """Builds environments below a folder with uv; two callers at once wait for one build."""
 
@@ -77,6 +82,13 @@ class EnvironmentCache:
         self._settings = settings or CacheSettings()
         self._building: dict[str, asyncio.Task[Path]] = {}
         self.builds = 0
+
+    async def open(self) -> None:
+        """End and remove what a crash left half built; nobody else may use the folder now."""
+        ended = await asyncio.to_thread(uv_tool.end_leftovers, self._folder)
+        if ended:
+            log.warning("a build outlived a crash: ended", extra={"processes": ended})
+        await asyncio.to_thread(remove_unfinished, self._folder, 0.0, math.inf)
 
     async def ensure(self, recipe: Recipe, lock: Callable[[], Awaitable[bytes]]) -> Path:
         """Return the folder of an environment, built now if need be; `lock` gives the lock's text.

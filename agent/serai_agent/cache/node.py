@@ -49,6 +49,10 @@ class NodeCache:
         await self.environments.prune(recipes)
         await self.bundles.prune({v.content.bundle for v in in_use if v.content.bundle})
 
+    async def open(self) -> None:
+        """Clear away what a crash left half done; the folder must be this process's alone."""
+        await self.environments.open()
+
     async def close(self) -> None:
         """End what is being built."""
         await self.environments.close()

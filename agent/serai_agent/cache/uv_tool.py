@@ -10,12 +10,15 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import uv
 
 from serai.errors import ConfigError, SeraiError, Unavailable
 
 OWN = f"{sys.version_info.major}.{sys.version_info.minor}"
 LISTED = re.compile(r"\w+-(\d+\.\d+)\.\d")
+BUILDS_VARIABLE = "SERAI_BUILDS"
+"""Marks uv and all that it starts, so that what outlives a crash is recognised."""
 LINES_KEPT = 40
 LINES_TOLD = 8
 LINE_LIMIT_BYTES = 2**20
@@ -29,6 +32,18 @@ MISSING_WORDS = (
 )
 
 
+def end_leftovers(builds: Path) -> int:
+    """Kill what a crash left building below a folder; return how many processes. For a thread."""
+    ended: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(BUILDS_VARIABLE) == str(builds):
+                process.kill()
+                ended.append(process)
+    psutil.wait_procs(ended, timeout=1.0)
+    return len(ended)
+
+
 async def make_environment(home: Path, python: str, limit_s: float) -> None:
     """Make an empty environment for a Python that is on this machine; nothing is downloaded.
 
@@ -37,7 +52,7 @@ async def make_environment(home: Path, python: str, limit_s: float) -> None:
     chosen = sys.executable if python == OWN else python  # the one that surely works
     options = ("--no-project", "--relocatable", "--allow-existing")
     try:
-        await _run(("venv", *options, "--python", chosen, home), limit_s)
+        await _run(("venv", *options, "--python", chosen, home), limit_s, home.parent)
     except _Failed as failed:
         if not any(words in failed.output.lower() for words in MISSING_WORDS):
             raise in_words(failed.output) from None
@@ -58,7 +73,7 @@ async def install(home: Path, lock: Path, limit_s: float) -> None:
         *("--compile-bytecode", "-r", lock),
     )
     try:
-        await _run(command, limit_s)
+        await _run(command, limit_s, home.parent)
     except _Failed as failed:
         raise in_words(failed.output) from None
 
@@ -90,8 +105,10 @@ async def _pythons(limit_s: float) -> list[str]:
     return sorted(found, key=lambda version: [int(part) for part in version.split(".")])
 
 
-async def _run(arguments: Sequence[str | Path], limit_s: float) -> str:
+async def _run(arguments: Sequence[str | Path], limit_s: float, builds: Path | None = None) -> str:
     own = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    if builds is not None:
+        own[BUILDS_VARIABLE] = str(builds)
     try:
         process = await asyncio.create_subprocess_exec(
             *(uv.find_uv_bin(), "--no-python-downloads", "--no-progress", "--color", "never"),

@@ -109,6 +109,14 @@ def _runtime_command(
     return tuple(command)
 
 
+def _python_path(env: Mapping[str, str], place: Place) -> dict[str, str]:
+    """Return PYTHONPATH below the bundle: a predictor's interpreter starts in another folder."""
+    if place.bundle is None or "PYTHONPATH" not in env:
+        return {}
+    places = (str(place.bundle / one) for one in env["PYTHONPATH"].split(":") if one)
+    return {"PYTHONPATH": ":".join(places)}
+
+
 def _environment(
     order: Order,
     place: Place,
@@ -136,6 +144,7 @@ def _environment(
     return {
         **environment,
         **content.env,
+        **_python_path(content.env, place),
         "TMPDIR": str(folder.temporary),  # also how left-over processes are recognised
         "PORT": str(ports[0]),
         "SERAI_API": order.version.api,

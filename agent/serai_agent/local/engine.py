@@ -21,6 +21,7 @@ from serai_agent.local.containers import ContainerBody, docker_problem, has_cont
 from serai_agent.local.folder import Order, ReplicaFolder, disk_error, write_whole
 from serai_agent.local.logline import Source, takes
 from serai_agent.local.logs import read_logs
+from serai_agent.local.mounts import mount_problem
 from serai_agent.local.place import Cache
 from serai_agent.local.ports import Ports
 from serai_agent.local.probe import Prober
@@ -224,6 +225,9 @@ class LocalEngine:
 
     async def problem_with(self, version: Version) -> str | None:
         """Say why this machine can never run a version; None when it can. For validation too."""
+        for mount in version.content.mounts:
+            if (refused := mount_problem(mount.host, self._settings.mount_roots)) is not None:
+                return refused
         if has_containers(version):
             return await self.docker_problem()
         for mount in version.content.mounts:

@@ -19,7 +19,8 @@ class LocalSettings(Value):
 
     `host` is where replicas listen and are probed. `ports` is the first and the last port given
     to replicas; it lies below the range that Linux gives to outgoing connections. `passed_on`
-    names the engine's own variables that every replica gets.
+    names the engine's own variables that every replica gets. Replicas may mount what lies below
+    `mount_roots`.
     """
 
     host: str = "127.0.0.1"
@@ -40,3 +41,4 @@ class LocalSettings(Value):
     usage_period_s: float = 1.0
     prune_period_s: float = 600.0
     docker_url: str = ""
+    mount_roots: tuple[str, ...] = ()

@@ -8,11 +8,19 @@ from pathlib import Path
 __all__ = ["run_down", "run_up"]
 
 
-def run_up(port: int, control_port: int, host: str, data_dir: Path | None, detach: bool) -> int:
+def run_up(
+    port: int,
+    control_port: int,
+    host: str,
+    data_dir: Path | None,
+    mount_roots: tuple[str, ...],
+    detach: bool,
+) -> int:
     """Serve until told to stop (or, detached, until it serves); return the exit status."""
+    from serai_cli.embedded.node import Listening
     from serai_cli.embedded.start import up
 
-    return up(port, control_port, host, data_dir, detach)
+    return up(Listening(host, port, control_port), data_dir, mount_roots, detach)
 
 
 def run_down(data_dir: Path | None) -> int:

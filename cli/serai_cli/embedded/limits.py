@@ -1,17 +1,26 @@
 """What a cluster can do and one machine cannot. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from serai.spec import Problem, embedded_problems
 from serai.spec.types import ApiSpec
 
 
-def not_on_one_machine(specs: Sequence[ApiSpec], docker_problem: str | None) -> tuple[Problem, ...]:
+def not_on_one_machine(
+    specs: Sequence[ApiSpec],
+    docker_problem: str | None,
+    mount_problem: Callable[[str], str | None],
+) -> tuple[Problem, ...]:
     """Return what keeps valid specs from running under `serai up`.
 
-    `docker_problem` says why dockerd cannot be used, None that it can.
+    `docker_problem` says why dockerd cannot be used, None that it can; `mount_problem` why a
+    folder may not be mounted.
     """
-    return (*embedded_problems(specs), *_mounts(specs), *_containers(specs, docker_problem))
+    return (
+        *embedded_problems(specs),
+        *_mounts(specs, mount_problem),
+        *_containers(specs, docker_problem),
+    )
 
 
 def _containers(specs: Sequence[ApiSpec], docker_problem: str | None) -> Iterator[Problem]:
@@ -23,10 +32,17 @@ def _containers(specs: Sequence[ApiSpec], docker_problem: str | None) -> Iterato
             )
 
 
-def _mounts(specs: Sequence[ApiSpec]) -> Iterator[Problem]:
+def _mounts(
+    specs: Sequence[ApiSpec], mount_problem: Callable[[str], str | None]
+) -> Iterator[Problem]:
     for spec in specs:
         for index, mount in enumerate(spec.mounts):
-            if mount.host != mount.path:
+            if (refused := mount_problem(mount.host)) is not None:
+                yield Problem(
+                    path=f"{spec.name}: mounts[{index}].host", message=refused, found=mount.host
+                )
+            in_container = spec.pod is not None and spec.pod.containers
+            if mount.host != mount.path and not in_container:
                 yield Problem(
                     path=f"{spec.name}: mounts[{index}]",
                     message="`serai up` runs replicas as plain processes, which see the node's own "

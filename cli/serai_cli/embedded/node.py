@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version as installed_version
 
 from prometheus_client import CollectorRegistry
@@ -19,6 +20,8 @@ from serai_agent.cache.node import NodeCache
 from serai_agent.cache.runtime import runtime_digest, runtime_requirements
 from serai_agent.edge.gateway import HaproxyGateway
 from serai_agent.local.engine import LocalEngine
+from serai_agent.local.mounts import mount_problem
+from serai_agent.local.settings import LocalSettings
 from serai_cli.embedded.folder import DataFolder
 from serai_cli.embedded.limits import not_on_one_machine
 from serai_scheduler.blobs.storage import FolderBlobs
@@ -53,8 +56,15 @@ class Listening:
 class Node:
     """Every part of one machine, made but not started; `loops` and `serve` run them."""
 
-    def __init__(self, folder: DataFolder, listening: Listening, clock: Clock) -> None:
+    def __init__(
+        self,
+        folder: DataFolder,
+        listening: Listening,
+        clock: Clock,
+        mount_roots: tuple[str, ...] = (),
+    ) -> None:
         root = folder.path
+        self._mount_roots = mount_roots
         self.folder, self.listening, self.clock = folder, listening, clock
         self.name = socket.gethostname()
         self.version = installed_version("serai")
@@ -65,7 +75,12 @@ class Node:
         self.cache = NodeCache(clock, root / "cache", self.blobs)
         self.engine_changed = asyncio.Event()
         self.engine = LocalEngine(
-            clock, self.name, root / "engine", self.cache, changed=self._on_engine_change
+            clock,
+            self.name,
+            root / "engine",
+            self.cache,
+            settings=LocalSettings(mount_roots=mount_roots),
+            changed=self._on_engine_change,
         )
         self.gateway = HaproxyGateway(
             root / "gateway",
@@ -82,7 +97,11 @@ class Node:
             self.scheduler.reconciler.kick()
 
     async def _check_specs(self, specs: Sequence[ApiSpec]) -> tuple[Problem, ...]:
-        return not_on_one_machine(specs, await self.engine.docker_problem())
+        return not_on_one_machine(
+            specs,
+            await self.engine.docker_problem(),
+            partial(mount_problem, allowed=self._mount_roots),
+        )
 
     def make_scheduler(self, epoch: int) -> Scheduler:
         """Make the scheduler over this machine's ports."""

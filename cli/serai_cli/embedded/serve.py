@@ -30,7 +30,7 @@ EXIT_FORCED = 130
 METRICS_LIMIT_S = 5.0
 
 
-async def serve(folder: DataFolder, listening: Listening) -> int:
+async def serve(folder: DataFolder, listening: Listening, mount_roots: tuple[str, ...] = ()) -> int:
     """Run until a signal ends it; return the exit status. ConfigError: nothing was started."""
     setup("serai", form="text")
     stopping = asyncio.Event()
@@ -42,10 +42,11 @@ async def serve(folder: DataFolder, listening: Listening) -> int:
         )
     # Taken before anything is started, so that nothing is left when it cannot be had.
     with listen(listening.host, listening.control_port) as control:
-        node = Node(folder, listening, SystemClock())
+        node = Node(folder, listening, SystemClock(), mount_roots)
         await node.store.open()
         try:
             await node.engine.open()
+            await node.cache.open()
             try:
                 return await _with_gateway(node, control, stopping)
             finally:

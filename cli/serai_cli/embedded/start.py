@@ -20,25 +20,29 @@ STOP_LIMIT_S = 700.0
 POLL_S = 0.05
 
 
-def up(port: int, control_port: int, host: str, data_dir: Path | None, detach: bool) -> int:
+def up(
+    listening: Listening, data_dir: Path | None, mount_roots: tuple[str, ...], detach: bool
+) -> int:
     """Serve in the foreground, or start a process that does and wait until it serves."""
     folder = DataFolder(data_dir or usual_folder())
     if detach:
-        return _up_detached(port, control_port, host, folder)
+        return _up_detached(listening, folder, mount_roots)
     folder.hold()
-    return asyncio.run(serve(folder, Listening(host, port, control_port)))
+    return asyncio.run(serve(folder, listening, mount_roots))
 
 
-def _up_detached(port: int, control_port: int, host: str, folder: DataFolder) -> int:
+def _up_detached(listening: Listening, folder: DataFolder, mount_roots: tuple[str, ...]) -> int:
     folder.hold()  # what is wrong with it is told here, since the log would be in it
     folder.release()
     log_path = folder.path / "serai.log"
     with log_path.open("ab") as log:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "serai_cli", "up", "--port", str(port)),
-                *("--control-port", str(control_port), "--host", host),
+                *(sys.executable, "-m", "serai_cli", "up"),
+                *("--port", str(listening.gateway_port), "--host", listening.host),
+                *("--control-port", str(listening.control_port)),
                 *("--data-dir", str(folder.path)),
+                *(f"--allow-mount={root}" for root in mount_roots),
             ],
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -166,7 +166,10 @@ class _Walk:
         self, entry: os.DirEntry[str], folder: _Folder, levels: tuple[_Level, ...]
     ) -> _Folder | None:
         path = folder.prefix + entry.name
-        is_folder = entry.is_dir()
+        try:
+            is_folder = entry.is_dir()
+        except OSError:  # links that lead to each other
+            is_folder = False
         if self._is_left_out(entry.name, path, is_folder, levels):
             return None
         if fault := path_fault(path):

@@ -14,6 +14,8 @@ _CLASSES = {
     "digit": "0-9", "graph": "!-~", "lower": "a-z", "print": " -~", "punct": "!-/:-@\\[-`{-~",
     "space": "\\s", "upper": "A-Z", "xdigit": "0-9a-fA-F",
 }  # fmt: skip
+_STAR = "[^/]*"
+_DEEP = (".*", "(?:.*/)?")
 _SPECIAL = re.compile(r"[*?\[\\]")
 _STARS = re.compile(r"\*+")
 _NAMED_CLASS = re.compile(r"\[:([a-z]+):\]")
@@ -93,7 +95,30 @@ def _translated(glob: str, anchored: bool) -> str | None:
             return None
         out.append(step[0])
         at = step[1]
-    return "".join(out) or None
+    return _joined(out) or None
+
+
+def _joined(parts: Sequence[str]) -> str:
+    """Join the parts of an expression so that many stars take no longer than a few.
+
+    What stands between two stars may as well match where it does first; without being told so, the
+    expression tries all places for all of them.
+    """
+    out: list[str] = []
+    between: list[str] | None = None
+    for part in parts:
+        if part == _STAR:
+            if between is not None:
+                out.append(f"(?>[^/]*?{''.join(between)})")
+            between = []
+        elif between is None:
+            out.append(part)
+        else:
+            between.append(part)
+            if part in _DEEP:
+                out += [_STAR, *between]
+                between = None
+    return "".join(out if between is None else [*out, _STAR, *between])
 
 
 def _stars(glob: str, at: int, anchored: bool) -> tuple[str, int]:
@@ -105,10 +130,10 @@ def _stars(glob: str, at: int, anchored: bool) -> tuple[str, int]:
     begins = glob[at - 1 : at] in ("", "/") or not _SPECIAL.search(glob, 0, at)
     ends = end == len(glob) or glob[end] == "/"
     if not (anchored and end - at > 1 and begins and ends):
-        return "[^/]*", end
+        return _STAR, end
     if end == len(glob):
-        return ".*", end
-    return "(?:.*/)?", end + 1
+        return _DEEP[0], end
+    return _DEEP[1], end + 1
 
 
 def _bracket(glob: str, at: int) -> tuple[str, int] | None:

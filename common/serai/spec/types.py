@@ -51,7 +51,7 @@ PythonVersion = Annotated[
     str,
     Meta(
         pattern=rf"^3\.(1[1-9]|[2-9][0-9]){END}",
-        extra_json_schema={"type": ["string", "number"]},
+        extra_json_schema={"x-type": ["string", "number"]},
         extra={"form": "a Python version from 3.11 on, without the patch level, such as 3.12"},
     ),
 ]
@@ -65,11 +65,11 @@ EnvironmentKey = Annotated[
 ]
 EnvironmentValue = Annotated[
     str,
-    Meta(max_length=128 * 1024, extra_json_schema={"type": ["string", "number", "boolean"]}),
+    Meta(max_length=128 * 1024, extra_json_schema={"x-type": ["string", "number", "boolean"]}),
 ]
 Argument = Annotated[
     str,
-    Meta(max_length=128 * 1024, extra_json_schema={"type": ["string", "number", "boolean"]}),
+    Meta(max_length=128 * 1024, extra_json_schema={"x-type": ["string", "number", "boolean"]}),
 ]
 Environment = dict[EnvironmentKey, EnvironmentValue]
 Port = Annotated[int, Meta(ge=1, le=65535)]

@@ -24,7 +24,7 @@ CONFLICTS = (
     "updating", "deleting", "conflict", "kind_changed", "out_of_bounds", "blobs_missing",
     "report_old",
 )  # fmt: skip
-UNPROCESSABLE = ("digest_mismatch", "bad_path", "invalid_spec", "damaged")
+UNPROCESSABLE = ("digest_mismatch", "bad_path", "invalid_spec", "incomplete", "damaged")
 TOO_LARGE = ("body_too_large", "blob_too_large", "too_large")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -44,13 +44,14 @@ def _guard(token: str, hosts: frozenset[str]) -> Middleware:
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        name = request.host.rpartition(":")[0] or request.host
-        if name.strip("[]") not in hosts and request.host.strip("[]") not in hosts:
+        host = request.host.lower()
+        name = host.rpartition(":")[0] or host
+        if name.strip("[]") not in hosts and host.strip("[]") not in hosts:
             return problem(
                 421, "wrong_host", f"this scheduler is not called {name}; use one of its own names"
             )
         if request.path not in OPEN_PATHS:
-            given = request.headers.get("Authorization", "").encode()
+            given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
             if not hmac.compare_digest(given, expected):
                 why = "the token is wrong" if given else "a token is needed"
                 return problem(401, "unauthorized", f"{why}; see `serai env --help`")

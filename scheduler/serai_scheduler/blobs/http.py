@@ -6,7 +6,7 @@ put together here: a broken connection costs one part, and no session has to be 
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 
 import aiohttp
 from aiohttp import web
@@ -60,18 +60,22 @@ def routes(blobs: Blobs, parts: Blobs, prefix: str = "/v1/blobs") -> list[web.Ro
     files = _Uploads(blobs, MAX_FILE_BYTES)
     pieces = _Uploads(parts, PART_BYTES)
     composer = _Composer(blobs, parts)
+
+    def guarded(handler: Handler) -> Handler:
+        return _problems(handler, parts)
+
     return [
-        web.post(f"{prefix}/missing", _problems(files.missing)),
-        web.post(f"{prefix}/batch", _problems(files.batch)),
-        web.post(f"{prefix}/parts/missing", _problems(pieces.missing)),
-        web.put(f"{prefix}/parts/{{digest}}", _problems(pieces.put)),
-        web.post(f"{prefix}/{{digest}}/compose", _problems(composer.compose)),
-        web.put(f"{prefix}/{{digest}}", _problems(files.put)),
-        web.get(f"{prefix}/{{digest}}", _problems(files.get), allow_head=False),
+        web.post(f"{prefix}/missing", guarded(files.missing)),
+        web.post(f"{prefix}/batch", guarded(files.batch)),
+        web.post(f"{prefix}/parts/missing", guarded(pieces.missing)),
+        web.put(f"{prefix}/parts/{{digest}}", guarded(pieces.put)),
+        web.post(f"{prefix}/{{digest}}/compose", guarded(composer.compose)),
+        web.put(f"{prefix}/{{digest}}", guarded(files.put)),
+        web.get(f"{prefix}/{{digest}}", guarded(files.get), allow_head=False),
     ]
 
 
-def _problems(handler: Handler) -> Handler:
+def _problems(handler: Handler, parts: Blobs) -> Handler:
     """Answer Serai's errors as problems, and close the connection where a body is left over."""
 
     async def answering(request: web.Request) -> web.StreamResponse:
@@ -82,11 +86,18 @@ def _problems(handler: Handler) -> Handler:
         except Refused as error:
             return problem(STATUSES.get(error.code, 422), error.code, str(error))
         except DiskFull as error:
+            await _give_room(parts)
             return problem(507, "disk_full", str(error))
         except Unavailable as error:
             return problem(503, "unavailable", str(error))
 
     return answering
+
+
+async def _give_room(parts: Blobs) -> None:
+    """Drop the parts of unfinished uploads: kept for a day, they would keep the disk full."""
+    with suppress(Refused, Unavailable):
+        await parts.delete([part.digest async for part in parts.list()])
 
 
 class _Room:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -22,6 +23,7 @@ from serai_agent.cache.bundles import BundleCache, is_whole
 from serai_agent.cache.environments import EnvironmentCache, Recipe, problem_of, recipe_of
 from serai_agent.cache.node import NodeCache
 from serai_agent.cache.settings import CacheSettings
+from serai_agent.cache.uv_tool import BUILDS_VARIABLE
 from tests.integration.local.world import needs_root, small_disk, version
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -159,6 +161,26 @@ async def test_what_a_crash_left_half_made_goes_after_a_day(tmp_path: Path) -> N
     os.utime(old, (0, 0))
     await cache.prune([])
     assert young.exists() and not old.exists()
+
+
+async def test_a_build_that_outlived_a_crash_ends_at_the_next_start(tmp_path: Path) -> None:
+    folder = tmp_path / "environments"
+    (folder / ".new-x").mkdir(parents=True)
+    builds = {**os.environ, BUILDS_VARIABLE: str(folder)}
+    elsewhere = {**os.environ, BUILDS_VARIABLE: f"{folder}-other"}
+    mine = await asyncio.create_subprocess_exec("sleep", "60", env=builds)
+    another = await asyncio.create_subprocess_exec("sleep", "60", env=elsewhere)
+    try:
+        await EnvironmentCache(SystemClock(), tmp_path).open()
+        async with asyncio.timeout(5):
+            assert await mine.wait() == -signal.SIGKILL
+        assert another.returncode is None
+    finally:
+        for process in (mine, another):
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    assert not (folder / ".new-x").exists()
 
 
 async def test_environments_in_use_are_not_pruned(

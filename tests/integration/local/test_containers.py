@@ -143,7 +143,7 @@ def labelled(address: str) -> list[str]:
 
 
 async def test_containers_serve_log_and_end(dockerd: str, tmp_path: Path) -> None:
-    settings = LocalSettings(docker_url=dockerd, usage_period_s=0.1)
+    settings = LocalSettings(mount_roots=("/",), docker_url=dockerd, usage_period_s=0.1)
     cache = FolderCache(tmp_path)
     async with engine_on(tmp_path / "engine", cache, settings=settings) as engine:
         sleeper = Container(image=IMAGE, name="side", command=("/usr/bin/sleep", "600"))
@@ -178,7 +178,7 @@ async def test_containers_serve_log_and_end(dockerd: str, tmp_path: Path) -> Non
 
 
 async def test_a_container_that_ends_is_a_failed_replica(dockerd: str, tmp_path: Path) -> None:
-    settings = LocalSettings(docker_url=dockerd)
+    settings = LocalSettings(mount_roots=("/",), docker_url=dockerd)
     async with engine_on(tmp_path / "engine", FolderCache(tmp_path), settings=settings) as engine:
         await engine.start("api-1", containers(server()), epoch=1)
         replica = await in_state(engine, "api-1", ReplicaState.READY, within_s=30.0)
@@ -196,7 +196,7 @@ async def test_a_container_that_ends_is_a_failed_replica(dockerd: str, tmp_path:
 async def test_containers_outlive_the_engine_but_not_their_keeper(
     dockerd: str, tmp_path: Path
 ) -> None:
-    settings, cache = LocalSettings(docker_url=dockerd), FolderCache(tmp_path)
+    settings, cache = LocalSettings(mount_roots=("/",), docker_url=dockerd), FolderCache(tmp_path)
     folder = tmp_path / "engine"
     async with engine_on(folder, cache, keep=True, settings=settings) as engine:
         await engine.start("api-1", containers(server()), epoch=1)

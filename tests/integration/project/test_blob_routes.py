@@ -215,6 +215,17 @@ async def test_a_full_disk_is_said_and_leaves_room_for_less(
         assert await server.stored() == {DIGEST: len(DATA)}
 
 
+async def test_a_full_disk_is_not_kept_full_by_parts_of_what_did_not_fit(
+    small_disk: Path,
+) -> None:
+    half, rest = contents(1_500_000)[0], contents(4_000_000)[0]
+    async with serving(small_disk) as server, aiohttp.ClientSession(server.url) as http:
+        assert await told(http, "PUT", f"/parts/{half.digest}", half.data) == (204, "")
+        assert await told(http, "PUT", f"/parts/{rest.digest}", rest.data) == (507, "disk_full")
+        await auntil(lambda: shutil.disk_usage(small_disk).free > 2_500_000)
+        assert await told(http, "PUT", f"/{DIGEST}", DATA) == (204, "")
+
+
 async def test_a_store_without_room_is_said_to_have_none(tmp_path: Path) -> None:
     full = MemoryBlobs(SystemClock().wall, room_bytes=5)
     async with serving(tmp_path, full) as server, aiohttp.ClientSession(server.url) as http:

@@ -1,5 +1,6 @@
 """The operator API over HTTP: who may call, what is refused and how, what its description says."""
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncIterator
@@ -17,12 +18,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serai import wire
 from serai.blobs import MemoryBlobs
+from serai.bundle import Manifest, encode_manifest
 from serai.clock import SimClock
 from serai.model import digest_of
 from serai.operator import DeployItem, DeployRequest
 from serai.report import REPORT_VERSION, Gpus, NodeReport
 from serai.spec import Problem
-from serai.spec.types import ApiSpec, Compute, Pod
+from serai.spec.types import ApiSpec, Compute, Pod, Predictor
 from serai.units import Size
 from serai_scheduler.api.app import make_app
 from serai_scheduler.service import Cluster, Scheduler
@@ -103,6 +105,32 @@ async def test_nothing_is_told_without_the_token(api: Api) -> None:
         status, body = await api.call("GET", path, Authorization="Bearer wrong")
         assert (status, body["code"]) == (401, "unauthorized")
     assert (await api.call("GET", "/healthz", Authorization=""))[0] == 200
+
+
+async def test_what_cannot_be_read_is_the_callers_fault(api: Api) -> None:
+    sent = [("Host", b"127.0.0.1"), ("Authorization", b"Bearer \xe9")]
+    host, port = api.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    lines = b"".join(name.encode() + b": " + value + b"\r\n" for name, value in sent)
+    writer.write(b"GET /v1/info HTTP/1.1\r\n" + lines + b"\r\n")
+    assert b" 401 " in await reader.readline()
+    writer.close()
+    deep = b'{"a":' * 3000 + b"1" + b"}" * 3000
+    body = b'{"apis":[{"spec":{"name":"a","predictor":{"path":"p.py","config":' + deep + b"}}}]}"
+    status, told = await api.call("POST", "/v1/plan", body)
+    assert (status, told["code"]) == (400, "bad_request") and "too deep" in told["detail"]
+
+
+async def test_a_predictor_comes_with_its_file_and_a_lock(api: Api) -> None:
+    one = ApiSpec(name="iris", predictor=Predictor(path="predictor.py"))
+    manifest = encode_manifest(Manifest(files=()))
+    for blob in (manifest, b"lock"):
+        await api.call("PUT", f"/v1/blobs/{digest_of(blob)}", blob)
+    bare = DeployRequest(apis=(DeployItem(spec=one),))
+    item = DeployItem(spec=one, bundle=digest_of(manifest), lock=digest_of(b"lock"))
+    for wanted, why in ((bare, "needs a bundle"), (DeployRequest(apis=(item,)), "is not among")):
+        status, told = await api.call("POST", "/v1/deploy", wanted)
+        assert (status, told["code"]) == (422, "incomplete") and why in told["detail"]
 
 
 async def test_a_scheduler_without_its_store_is_alive_but_not_ready(

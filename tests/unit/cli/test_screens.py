@@ -126,6 +126,9 @@ def test_a_deploy_stands_as_the_scheduler_says() -> None:
 
     assert verdict(candidate="v2-def") is Verdict.RUNNING
     assert verdict(version="v2-def") is Verdict.SERVES
+    assert verdict(version="v2-def", ready=0, state=ApiState.ERROR) is Verdict.FAILED
+    assert verdict(version="v2-def", ready=0, state=ApiState.DEGRADED) is Verdict.RUNNING
+    assert verdict(version="v2-def", ready=0, wanted=0, state=ApiState.IDLE) is Verdict.SERVES
     assert verdict(failed_version="v2-def", last_error="x") is Verdict.FAILED
     assert verdict(candidate="v3-ghi") is Verdict.FAILED
     assert verdict(version="v3-ghi") is Verdict.FAILED, "overtaken, and that update has ended"

@@ -99,6 +99,11 @@ def test_the_environment_is_clean_and_its_names_of_serai_cannot_be_taken() -> No
     assert found["TMPDIR"] == "/replicas/a-1/tmp"
 
 
+def test_a_python_path_lies_in_the_bundle() -> None:
+    found = launch(order(predictor=Predictor(path="p.py"), PYTHONPATH="lib:/opt/x:")).env
+    assert found["PYTHONPATH"] == "/bundle/lib:/opt/x"
+
+
 def test_gpus_are_hidden_unless_asked_for() -> None:
     pod = Pod(command=("x",))
     hidden = launch(order(pod=pod)).env

@@ -81,6 +81,15 @@ def test_links_inside_are_taken_as_what_they_lead_to(tmp_path: Path) -> None:
     assert found == {"current/weights": 4, "models/v1/weights": 4, "weights": 4}
 
 
+def test_links_that_lead_to_each_other_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(ConfigError, match="the link a "):
+        collect(tmp_path)
+    write(tmp_path, ".seraiignore", "a\nb\n")
+    assert paths(tmp_path) == []
+
+
 @pytest.mark.parametrize("target", ["/etc/passwd", "../outside", "/", ".."])
 def test_a_link_that_leads_out_is_named(tmp_path: Path, target: str) -> None:
     write(tmp_path, "outside")

@@ -1,5 +1,6 @@
 """Ignore rules, held against git itself."""
 
+import re
 import subprocess
 import tempfile
 from pathlib import Path
@@ -91,3 +92,23 @@ def test_judges_a_path(rules_text: str, path: str, is_folder: bool, ignored: boo
 @given(st.text(max_size=40), st.text(min_size=1, max_size=20))
 def test_no_text_breaks_it(text: str, path: str) -> None:
     verdict(parse_rules(text), path, is_folder=False)
+
+
+@settings(max_examples=400)
+@given(
+    st.lists(st.sampled_from(["a", "b", "*", "*", "?", "/"]), min_size=1, max_size=9).map("".join),
+    st.text("ab/", min_size=1, max_size=12),
+)
+def test_many_stars_match_as_each_alone_would(glob: str, path: str) -> None:
+    glob = re.sub(r"\*+", "*", glob)
+    if glob.startswith("/") or "/" not in glob.removesuffix("/"):
+        return
+    plain = "".join({"*": "[^/]*", "?": "[^/]"}.get(one, one) for one in glob.removesuffix("/"))
+    ignored = verdict(parse_rules(glob), path, is_folder=True) is True
+    assert ignored == bool(re.fullmatch(plain, path))
+
+
+def test_many_stars_take_no_time() -> None:
+    (rule,) = parse_rules("*a" * 40 + "b")
+    assert not rule.pattern.fullmatch("a" * 200)
+    assert rule.pattern.fullmatch("a" * 200 + "b")

@@ -90,6 +90,12 @@ def test_the_schema_refuses_what_is_not(wrong: object) -> None:
         jsonschema.validate(wrong, schema())
 
 
+def test_the_schema_takes_numbers_where_text_is_taken() -> None:
+    predictor = {"path": "p.py", "python": 3.12}
+    jsonschema.validate({"name": "a", "predictor": predictor, "env": {"A": 1}}, schema())
+    jsonschema.validate({"name": "a", "pod": {"command": ["x", 1, True]}}, schema())
+
+
 def test_the_schema_shows_help_and_defaults() -> None:
     parts = schema()["$defs"]
     assert parts["Compute"]["properties"]["cpu"]["default"] == "200m"
