@@ -171,13 +171,15 @@ def _show(view: Callable[[], tuple[object, Sequence[str]]], watch: bool, output:
         raise ConfigError("-w draws tables; leave out -o")
     drawn = Redrawn()
     lines = view()[1]
+    drawn.draw(lines)
     while True:
-        drawn.draw(lines)
         threading.Event().wait(WATCH_PERIOD_S)
         try:
             lines = view()[1]
         except Unavailable as error:  # whoever watches wants to see it come back
             drawn.draw([*lines, "", str(error)])
+        else:
+            drawn.draw(lines)
 
 
 def logs(

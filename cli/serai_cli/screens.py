@@ -2,6 +2,7 @@
 
 from serai.model import ApiState, ReplicaState
 from serai.operator import (
+    ALL_READY,
     ApiDescription,
     ApiList,
     ApiStatus,
@@ -109,9 +110,15 @@ def api_list(apis: ApiList, now_s: float, look: Look = PLAIN) -> list[str]:
     if not apis.apis:
         return [NO_APIS]
     lines = table(API_COLUMNS, [_api_row(api, now_s) for api in apis.apis], look)
-    unwell = [api for api in apis.apis if api.state not in ("live", "idle") or api.last_error]
-    if unwell:
-        lines += ["", *(cut(printable(f"{api.name}: {api.reason}"), look.width) for api in unwell)]
+    news = [
+        api
+        for api in apis.apis
+        if api.state not in ("live", "idle")
+        or api.last_error
+        or api.reason.startswith(f"{ALL_READY};")
+    ]
+    if news:
+        lines += ["", *(cut(printable(f"{api.name}: {api.reason}"), look.width) for api in news)]
     return lines
 
 

@@ -14,6 +14,9 @@ from serai.spec.types import ApiSpec
 
 MAX_APIS_PER_DEPLOY = 40
 MAX_REQUEST_BYTES = 8 * 2**20
+ALL_READY = "all replicas are ready"
+SCALED_TO_ZERO = "scaled to zero"
+"""The reasons of APIs that are well; news of one that is live follows after a semicolon."""
 
 
 class FieldProblem(Value):

@@ -21,7 +21,10 @@ def _plain(value: Any) -> Any:
     """Turn numpy's scalars and arrays into Python's own; numpy itself is never imported."""
     module = type(value).__module__
     if module == "numpy" or module.startswith("numpy."):
-        return value.tolist()
+        plain = value.tolist()
+        if type(plain) is not type(value):  # a long double is its own: Python has none
+            return plain
+        return float(plain)
     if isinstance(value, set | frozenset):
         return list(value)
     raise NotSerialisable(

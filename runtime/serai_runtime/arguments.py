@@ -20,7 +20,11 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str] | None = None
     values = {key: value for key, value in vars(found).items() if value is not None}
     processes = values.pop("processes", None)
     if "ports" not in values:
-        values["ports"] = (int(environment.get("PORT", DEFAULT_PORT)),)
+        told = environment.get("PORT") or str(DEFAULT_PORT)
+        try:
+            values["ports"] = _integers(told)
+        except argparse.ArgumentTypeError as error:
+            parser.error(f"the environment variable PORT: {error}")
     for key in PATHS & values.keys():
         # The workers change to the user's folder, so what was said relative to ours must not move.
         values[key] = str(Path(values[key]).absolute())
@@ -34,6 +38,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str] | None = None
         parser.error(f"there is no port {max(options.ports)}: the last one is {LAST_PORT}")
     if not Path(options.predictor).is_file():
         parser.error(f"there is no file {options.predictor}")
+    if not options.folder.is_dir():
+        parser.error(f"there is no folder {options.folder} (--project-dir)")
     return options
 
 

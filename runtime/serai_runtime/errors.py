@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from traceback import TracebackException
+from typing import ClassVar
 
 
 class HTTPError(Exception):
@@ -38,9 +39,35 @@ class PredictorError(Exception):
     """The predictor cannot be used; the message tells its author what to change."""
 
 
-class BodyError(Exception):
+class RefusedRequest(Exception):
+    """A request that reaches no predictor: the answer's status and code, and why."""
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+
+
+class BodyError(RefusedRequest):
     """The request's body cannot be read as what its content type says."""
 
+    status, code = 400, "bad_body"
 
-class BodyTooLarge(Exception):
+
+class BodyTooLarge(RefusedRequest):
     """The request's body is larger than what is allowed."""
+
+    status, code = 413, "body_too_large"
+
+
+class BodyTooSlow(RefusedRequest):
+    """The request's body drips."""
+
+    status, code = 408, "body_too_slow"
+
+
+class Overloaded(RefusedRequest):
+    """All slots and the queue behind them are taken."""
+
+    status, code = 503, "overloaded"
+
+    def __init__(self) -> None:
+        super().__init__("all slots of this replica and its queue are taken; try again")

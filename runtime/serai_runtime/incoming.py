@@ -9,6 +9,7 @@ from aiohttp.web_exceptions import HTTPRequestEntityTooLarge
 from multidict import istr
 
 from serai_runtime.errors import BodyError, BodyTooLarge
+from serai_runtime.pace import kept_up
 from serai_runtime.payload import Upload, gathered, read
 
 CONTENT_TYPE = istr("Content-Type")
@@ -19,18 +20,24 @@ FIELDS_MAX = 1000
 
 
 async def payload_of(request: web.BaseRequest, limit_bytes: int) -> Any:
-    """Return the payload; raise BodyError with the reason, or BodyTooLarge."""
+    """Return the payload; raise BodyError with the reason, BodyTooLarge or BodyTooSlow."""
     content = request.content
     content_type = request.headers.get(CONTENT_TYPE, "")
     told_bytes = request.headers.get(CONTENT_LENGTH)
     if told_bytes is not None and int(told_bytes) > limit_bytes:
         raise BodyTooLarge(_too_large(limit_bytes))
-    if not content.is_eof():
-        _ask_for_body(request)
+    if content.is_eof():  # a small body has come together with its head: nothing to wait for
+        return await _payload(request, content_type, limit_bytes)
+    _ask_for_body(request)
+    async with kept_up(content):
+        return await _payload(request, content_type, limit_bytes)
+
+
+async def _payload(request: web.BaseRequest, content_type: str, limit_bytes: int) -> Any:
+    content = request.content
     if content_type[:19].lower() == "multipart/form-data":
         return await _multipart(request, limit_bytes)
     try:
-        # A small body has come together with its head: nothing to wait for.
         body = content.read_nowait() if content.is_eof() else await request.read()
     except HTTPRequestEntityTooLarge as error:
         raise BodyTooLarge(_too_large(limit_bytes)) from error

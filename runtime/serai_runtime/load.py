@@ -87,6 +87,9 @@ def _check_class(kind: type, file: str) -> Plan:
         if found is not None and not callable(found):
             raise PredictorError(f"{file}: {kind.__name__}.{name} is not a function")
     _arguments(kind, "predict", PREDICT_ARGUMENTS, file)
+    for name in ("load", "close"):
+        if hasattr(kind, name):
+            _arguments(kind, name, (), file)
     if hasattr(kind, "pre_process"):
         _arguments(kind, "pre_process", PREDICT_ARGUMENTS, file)
     if hasattr(kind, "post_predict"):
@@ -99,21 +102,24 @@ def _check_class(kind: type, file: str) -> Plan:
 
 def _arguments(kind: type, name: str, offered: tuple[str, ...], file: str) -> tuple[str, ...]:
     """Return which of the offered arguments a method takes; refuse any other that it needs."""
-    parameters = list(inspect.signature(getattr(kind, name)).parameters.values())
+    given = parameters = list(inspect.signature(getattr(kind, name)).parameters.values())
     raw = inspect.getattr_static(kind, name)
-    if not isinstance(raw, staticmethod | classmethod):
+    bound = isinstance(raw, staticmethod | classmethod)
+    lacks_self = not bound and (not given or given[0].name in offered)
+    if not bound:
         parameters = parameters[1:]
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+    if any(p.kind is p.VAR_KEYWORD for p in parameters) and not lacks_self:
         return offered
-    named = [p for p in parameters if p.kind is not p.VAR_POSITIONAL]
-    unknown = [p.name for p in named if p.name not in offered and p.default is p.empty]
-    if unknown or any(p.kind is p.POSITIONAL_ONLY for p in named):
-        found = ", ".join(["self", *(str(p) for p in parameters)])
+    by_position = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL)]
+    unknown = [p.name for p in parameters if p.name not in offered and p.default is p.empty]
+    if lacks_self or unknown or by_position:
+        found = ", ".join(str(p) for p in given)
         raise PredictorError(
             f"{file}: {kind.__name__}.{name} has the wrong arguments: expected "
-            f"(self, {', '.join(offered)}) or a part of these, found ({found})"
+            f"({', '.join(('self', *offered))}){' or a part of these' if offered else ''}, "
+            f"found ({found})"
         )
-    return tuple(p.name for p in named if p.name in offered)
+    return tuple(p.name for p in parameters if p.name in offered)
 
 
 def make(plan: Plan, config: dict[str, Any]) -> Any:

@@ -64,7 +64,12 @@ def take_over_logging(log: Log) -> None:
                 facts["request_id"] = request_id
             if record.exc_info and record.exc_info[1] is not None:
                 facts["trace"] = "".join(traceback.format_exception(record.exc_info[1]))
-            log(record.getMessage(), level=record.levelname.lower(), **facts)
+            try:
+                message = record.getMessage()
+            except (TypeError, ValueError, LookupError, AttributeError):  # as logging, never raise
+                facts["why"] = "the arguments do not fit the message"
+                message = str(record.msg)
+            log(message, level=record.levelname.lower(), **facts)
 
     root = logging.getLogger()
     root.addHandler(Bridge())

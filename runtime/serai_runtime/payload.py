@@ -49,7 +49,7 @@ def _json(body: bytes) -> Any:
         raise BodyError("the body is empty, but its content type says JSON")
     try:
         return _decoder.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BodyError(f"the body is not valid JSON: {error}") from error
     except RecursionError as error:
         raise BodyError("the body is not usable JSON: it is nested too deeply") from error
@@ -58,7 +58,7 @@ def _json(body: bytes) -> Any:
 def _guess(body: bytes) -> Any:
     try:
         return _decoder.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return body
 
 

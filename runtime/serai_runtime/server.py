@@ -16,13 +16,13 @@ from multidict import istr
 from serai_runtime import clock
 from serai_runtime.answer import JSON, NotSerialisable, body_of, error_body
 from serai_runtime.deadline import Deadlines
-from serai_runtime.errors import BodyError, BodyTooLarge, HTTPError, PredictorError
+from serai_runtime.errors import HTTPError, Overloaded, PredictorError, RefusedRequest
 from serai_runtime.incoming import headers_of, payload_of, query_of
 from serai_runtime.logs import Log, request_id_now
 from serai_runtime.metrics import Metrics, render
 from serai_runtime.options import Options
 from serai_runtime.pool import Pool
-from serai_runtime.raw import RawAnswers
+from serai_runtime.raw import RawAnswer, RawAnswers
 from serai_runtime.request_id import RequestIds
 from serai_runtime.service import Service
 from serai_runtime.slots import Slots
@@ -34,6 +34,18 @@ REQUEST_ID = istr("X-Request-Id")
 RETRY_AFTER_S = "1"
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 MAX_TIMEOUT_S = 86_400.0
+MOST_ARRIVING = 64
+"""How many requests may have their bodies on the way, besides those that run and wait."""
+UNSENDABLE = (
+    HTTPException,
+    ValueError,
+    TypeError,
+    RuntimeError,
+    AssertionError,
+    LookupError,
+    AttributeError,
+)
+"""What aiohttp raises for a response with a header, status or body that it cannot send."""
 GONE = 499
 """The status under which a request is counted whose client hung up."""
 
@@ -53,6 +65,7 @@ class Server:
         self._raw = RawAnswers()
         self._deadlines = Deadlines()
         self._slots = Slots(1)
+        self._sending = 0
         self._after: set[asyncio.Task[None]] = set()
         pool.on_abandoned_end = self._recount_abandoned
 
@@ -71,11 +84,20 @@ class Server:
         request_id = self._ids.take(request.headers.get(REQUEST_ID))
         status = GONE
         self._state.open_requests += 1
+        opened = True
         try:
             response = await self._answer(request, request_id, began_s)
+            self._state.open_requests -= 1
+            opened = False
+            # A client that reads slowly takes no slot, but its answer is not finished yet.
+            self._sending += 1
+            try:
+                response = await self._sent(request, response, request_id)
+            finally:
+                self._sending -= 1
             status = response.status
         finally:
-            self._state.open_requests -= 1
+            self._state.open_requests -= opened
             took_s = clock.now_s() - began_s
             self.metrics.finished(status, took_s)
             if self._options.access_log:
@@ -83,6 +105,39 @@ class Server:
                 took_ms = round(took_s * 1000, 3)
                 self._log("request", request_id=request_id, took_ms=took_ms, **facts)
         return response
+
+    async def _sent(
+        self, request: web.BaseRequest, response: web.StreamResponse, request_id: str
+    ) -> web.StreamResponse:
+        """Send an answer that aiohttp writes; one that cannot be sent becomes a 500."""
+        if isinstance(response, RawAnswer):
+            return response
+        try:
+            await response.prepare(request)
+            await response.write_eof()
+        except ConnectionError:
+            pass  # the client has gone: aiohttp notices it, too
+        except UNSENDABLE as error:
+            return await self._unsendable(request, response, error, request_id)
+        return response
+
+    async def _unsendable(
+        self,
+        request: web.BaseRequest,
+        response: web.StreamResponse,
+        error: Exception,
+        request_id: str,
+    ) -> web.StreamResponse:
+        """Tell what is wrong with the user's response where nothing of it has been sent."""
+        failure = self._failure(error, request_id)
+        if not (response.prepared and response.body_length):
+            assert isinstance(failure.body, bytes)
+            raw = self._raw.make(request, failure.status, failure.body, JSON, request_id, True)
+            if raw is not None:
+                await raw.prepare(request)
+        if request.transport is not None:
+            request.transport.close()
+        return failure
 
     # Probes --------------------------------------------------------------------------------------
 
@@ -115,12 +170,8 @@ class Server:
     async def _answer(
         self, request: web.BaseRequest, request_id: str, began_s: float
     ) -> web.StreamResponse:
-        slots = self._slots
         if self._call is None:
             return self._error(503, "loading", f"the predictor is {self._state.phase}", request_id)
-        if self._state.open_requests + slots.abandoned > slots.limit + self._options.queue:
-            why = "all slots of this replica and its queue are taken; try again"
-            return self._error(503, "overloaded", why, request_id)
         task = asyncio.current_task()
         assert task is not None
         deadline = self._deadlines.start(task, began_s + self._timeout_of(request))
@@ -134,10 +185,8 @@ class Server:
             self._log("request timed out", level="warning", request_id=request_id)
             why = "the request took longer than allowed"
             return self._error(504, "timeout", why, request_id)
-        except BodyError as error:
-            return self._error(400, "bad_body", str(error), request_id)
-        except BodyTooLarge as error:
-            return self._error(413, "body_too_large", str(error), request_id)
+        except RefusedRequest as refused:
+            return self._error(refused.status, refused.code, str(refused), request_id)
         except (HTTPError, HTTPException) as error:
             return self._users_error(error, request_id)
         except Exception as error:  # noqa: BLE001  # the user's predictor may raise anything
@@ -149,6 +198,9 @@ class Server:
         """Read the body, wait for a slot, predict, answer."""
         service, call, slots = self.service, self._call, self._slots
         assert service is not None and call is not None
+        room = slots.limit + self._options.queue
+        if slots.taken >= room or self._state.open_requests > room + MOST_ARRIVING:
+            raise Overloaded
         offered: dict[str, Any] = {
             "payload": await payload_of(request, self._options.body_max_bytes)
         }
@@ -156,6 +208,8 @@ class Server:
             offered["query_params"] = query_of(request)
             offered["headers"] = headers_of(request)
         if not slots.try_enter():
+            if slots.taken >= room:
+                raise Overloaded  # others came first while this one's body was on its way
             await slots.enter()
         request_id_now.set(request_id)
         try:
@@ -175,7 +229,7 @@ class Server:
 
     def _timeout_of(self, request: web.BaseRequest) -> float:
         told = request.headers.get(TIMEOUT_HEADER)
-        if told is None or not told.isdigit():
+        if told is None or not (told.isascii() and told.isdigit() and len(told) <= 12):
             return self._options.total_timeout_s
         return min(int(told) / 1000, MAX_TIMEOUT_S)
 
@@ -191,6 +245,10 @@ class Server:
                 raise NotSerialisable(
                     "predict returned an aiohttp Response that has been sent already: make a new "
                     "one for each request"
+                )
+            if not 200 <= result.status <= 599:
+                raise NotSerialisable(
+                    f"predict returned a response with status {result.status}; use 200 to 599"
                 )
             result.headers[REQUEST_ID] = request_id
             return self._closing_when_draining(result)
@@ -257,7 +315,7 @@ class Server:
     @property
     def unfinished(self) -> int:
         """How many requests and `post_predict` calls have not ended yet."""
-        return self._state.open_requests + len(self._after)
+        return self._state.open_requests + self._sending + len(self._after)
 
 
 def _json(status: int, body: bytes) -> web.Response:

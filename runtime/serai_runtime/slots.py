@@ -31,6 +31,11 @@ class Slots:
         self.abandoned = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
+    @property
+    def taken(self) -> int:
+        """How many run, still run, or wait."""
+        return self.busy + self.abandoned + len(self._waiting)
+
     def try_enter(self) -> bool:
         """Take a slot if one is free and nobody waits for it."""
         if self.busy + self.abandoned < self.limit and not self._waiting:

@@ -27,6 +27,8 @@ from serai_runtime.watch import (
 )
 
 TURN_S = 0.25
+LATE_S = 1.5
+"""A turn that comes so late means that this process itself did not run."""
 DUMP_WAIT_S = 0.3
 ENDING_S = 20.0
 """How long a worker may take to end besides its delays: `close` has half of it."""
@@ -59,6 +61,7 @@ class Supervisor:
         self._selector.register(wake_read, selectors.EVENT_READ, None)
         for child in self._children:
             self._start(child)
+        self._turned_at_s = clock.now_s()
         while any(child.pid or child.restart_at_s is not None for child in self._children):
             self._turn(wake_read)
         self._write_status()
@@ -86,6 +89,10 @@ class Supervisor:
             else:
                 self._read(key.data)
         now_s = clock.now_s()
+        if now_s - self._turned_at_s > LATE_S:  # frozen itself: a child has to be heard first
+            for child in self._children:
+                child.beat_at_s = max(child.beat_at_s, now_s)
+        self._turned_at_s = now_s
         for child in self._children:
             status = child.poll()
             if status is not None:
@@ -127,12 +134,13 @@ class Supervisor:
         child.send(signal.SIGUSR1)  # faulthandler writes the stacks
         clock.block(DUMP_WAIT_S)
         self._log(
-            f"event loop blocked for {BLOCKED_AFTER_S:g} s, probably a blocking call in async "
-            "predict",
+            f"event loop blocked for {BLOCKED_AFTER_S:g} s",
             level="error",
             process=child.index,
-            why="it holds up every request and probe of its process: make it a plain "
-            "`def predict`, which runs on a thread, or await what takes long",
+            why="it holds up every request and probe of its process. Usually an async predict "
+            "calls what blocks: make it a plain `def predict`, which runs on a thread, or await "
+            "it. A plain one does so by C code that keeps Python's lock (a regular expression, "
+            "say): the stack shows where",
             stack=self._stacks(child),
         )
         child.was_blocked = True

@@ -186,7 +186,9 @@ class Worker:
     async def _finish(self, web_server: web.Server, began_s: float) -> None:
         """Wait for what is in flight; every answer from here on closes its connection."""
         end_s = clock.now_s() + self._options.drain_limit_s
-        while self._server.unfinished or self._lingering(web_server, began_s):
+        while (
+            self._server.unfinished or _unsent(web_server) or self._lingering(web_server, began_s)
+        ):
             if clock.now_s() >= end_s:
                 self._log("drain limit passed", level="warning", lost=self._server.unfinished)
                 break
@@ -214,6 +216,14 @@ class Worker:
         else:
             # Not on the pool: a call that hangs there must not keep `close` from running.
             await asyncio.to_thread(close)
+
+
+def _unsent(web_server: web.Server) -> bool:
+    """Say whether a part of an answer still waits in this process for a slow client."""
+    return any(
+        connection.transport is not None and connection.transport.get_write_buffer_size() > 0
+        for connection in web_server.connections
+    )
 
 
 def _hear_again(web_server: web.Server) -> None:

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 
 from serai.model import ApiState, Replica, ReplicaState
+from serai.operator import ALL_READY, SCALED_TO_ZERO
 from serai_scheduler.record import ApiRecord, wanted_replicas
+
+NEWS_TOLD = 5
 
 
 def state_of(record: ApiRecord, replicas: Sequence[Replica]) -> tuple[ApiState, str]:
@@ -17,10 +20,12 @@ def state_of(record: ApiRecord, replicas: Sequence[Replica]) -> tuple[ApiState, 
         return ApiState.ERROR, record.last_error or "no version has ever been ready"
     ready, wanted = ready_count(record, replicas), wanted_replicas(record, record.spec)
     if wanted == 0 and ready == 0:
-        return ApiState.IDLE, "scaled to zero"
+        return ApiState.IDLE, SCALED_TO_ZERO
     if ready >= wanted:
-        failed = f"; {record.failed_version} failed: {record.last_error}"
-        return ApiState.LIVE, "all replicas are ready" + (failed if record.last_error else "")
+        news = [f"{r.id} {r.reason}" for r in _serving(record, replicas) if r.reason]
+        if record.last_error:
+            news.append(f"{record.failed_version} failed: {record.last_error}")
+        return ApiState.LIVE, "; ".join([ALL_READY, *news[:NEWS_TOLD]])
     failing = _newest_failure(record, replicas)
     state = ApiState.ERROR if ready == 0 and failing else ApiState.DEGRADED
     why = f": {failing}" if failing else f": {_waiting(record.stable, replicas)}"
@@ -29,11 +34,16 @@ def state_of(record: ApiRecord, replicas: Sequence[Replica]) -> tuple[ApiState, 
 
 def ready_count(record: ApiRecord, replicas: Sequence[Replica]) -> int:
     """Return how many replicas of the serving version take traffic."""
+    return len(_serving(record, replicas))
+
+
+def _serving(record: ApiRecord, replicas: Sequence[Replica]) -> list[Replica]:
     leaving = {entry.replica for entry in record.draining}
-    return sum(
-        r.version == record.stable and r.state is ReplicaState.READY and r.id not in leaving
+    return [
+        r
         for r in replicas
-    )
+        if r.version == record.stable and r.state is ReplicaState.READY and r.id not in leaving
+    ]
 
 
 def _progress(record: ApiRecord, replicas: Sequence[Replica]) -> str:

@@ -74,19 +74,26 @@ class Ready(Value):
     at_s: float
 
 
+class RuntimeExit(msgspec.Struct, frozen=True, kw_only=True):
+    """How a process of the runtime ended last; the supervisor says it in words."""
+
+    why: str = ""
+    at: float = 0.0
+
+
 class RuntimeProcess(msgspec.Struct, frozen=True, kw_only=True):
     """One process of the runtime as its supervisor tells it."""
 
     index: int
     phase: str = ""
     restarts: int = 0
+    last_exit: RuntimeExit | None = None
 
 
 class RuntimeFailure(msgspec.Struct, frozen=True, kw_only=True):
     """Why the runtime gave up."""
 
     reason: str = ""
-    where: str = ""
 
 
 class RuntimeStatus(msgspec.Struct, frozen=True, kw_only=True):

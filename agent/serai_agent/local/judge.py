@@ -7,6 +7,8 @@ from serai_agent.local.folder import KeeperState, RuntimeStatus
 from serai_agent.local.health import Health, Verdict
 
 LOADING_PHASES = ("importing", "loading")
+NEWS_S = 600.0
+"""How long a replica that serves again tells how its process ended."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Facts:
     stopping: bool
     was_ready: bool
     now_s: float
+    wall_s: float = 0.0
 
 
 def state_of(facts: Facts) -> tuple[ReplicaState, str]:
@@ -39,8 +42,9 @@ def state_of(facts: Facts) -> tuple[ReplicaState, str]:
         return ReplicaState.PENDING, facts.step.text + so_far
     up = sum(1 for health in facts.health if health.up)
     if up:
-        some = up < len(facts.health)
-        return ReplicaState.READY, f"{up} of {len(facts.health)} processes ready" if some else ""
+        partly = f"{up} of {len(facts.health)} processes ready" if up < len(facts.health) else ""
+        told = (partly, _last_end(facts.status, facts.wall_s))
+        return ReplicaState.READY, "; ".join(part for part in told if part)
     phase = _phase(facts.status)
     if phase in LOADING_PHASES:
         return ReplicaState.LOADING, f"the predictor is {phase}"
@@ -51,6 +55,16 @@ def state_of(facts: Facts) -> tuple[ReplicaState, str]:
     if facts.was_ready:
         return ReplicaState.LOADING, f"not ready any more: {said or phase or 'it restarts'}"
     return (ReplicaState.LOADING if heard else ReplicaState.STARTING), said
+
+
+def _last_end(status: RuntimeStatus | None, wall_s: float) -> str:
+    """Say how a process ended last that was started again in place, while that is news."""
+    processes = status.processes if status is not None else ()
+    ends = [process.last_exit for process in processes if process.last_exit is not None]
+    newest = max(ends, key=lambda end: end.at, default=None)
+    if newest is None or wall_s - newest.at > NEWS_S:
+        return ""
+    return f"restarted after {newest.why}"
 
 
 def _phase(status: RuntimeStatus | None) -> str:
@@ -86,9 +100,7 @@ def end_of(
         why = f"killed: it had not ended {grace_s:g} s after SIGTERM" if keeper.killed else ""
         return End(ReplicaState.STOPPED, why, exit)
     if status is not None and status.failure is not None and status.failure.reason:
-        reason, where = status.failure.reason, status.failure.where
-        told = f"{reason} ({where})" if where and where not in reason else reason
-        return End(ReplicaState.FAILED, told, exit)
+        return End(ReplicaState.FAILED, status.failure.reason, exit)
     if exit.exit_code == 0:
         return End(ReplicaState.FAILED, "it ended by itself with exit code 0", exit)
     return End(ReplicaState.FAILED, str(exit), exit)

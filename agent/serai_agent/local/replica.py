@@ -113,6 +113,7 @@ class LocalReplica:
             stopping=self._grace_s is not None,
             was_ready=self._ready_at_s is not None,
             now_s=self._around.clock.now(),
+            wall_s=self._around.clock.wall(),
         )
 
     def _record(self, state: ReplicaState, reason: str) -> Replica:

@@ -1,7 +1,15 @@
 """States and reasons that a replica's parts add up to."""
 
+from dataclasses import replace
+
 from serai.model import Exit, ReplicaState
-from serai_agent.local.folder import KeeperState, RuntimeFailure, RuntimeProcess, RuntimeStatus
+from serai_agent.local.folder import (
+    KeeperState,
+    RuntimeExit,
+    RuntimeFailure,
+    RuntimeProcess,
+    RuntimeStatus,
+)
 from serai_agent.local.health import Health, Verdict
 from serai_agent.local.judge import End, Facts, Step, end_of, serves, state_of
 
@@ -46,6 +54,19 @@ def test_its_states_follow_its_answers() -> None:
     assert state_of(facts(UP, stopping=True))[0] is ReplicaState.DRAINING
 
 
+def test_a_replica_that_serves_again_tells_for_a_while_how_its_process_ended() -> None:
+    ends = (
+        None,
+        RuntimeExit(why="exit code 7", at=1000.0),
+        RuntimeExit(why="killed by SIGKILL (out of memory)", at=1200.0),
+    )
+    processes = tuple(RuntimeProcess(index=n, last_exit=end) for n, end in enumerate(ends))
+    found = replace(facts(UP, UP, UP), status=RuntimeStatus(processes=processes))
+    now = state_of(replace(found, wall_s=1300.0))
+    assert now == (ReplicaState.READY, "restarted after killed by SIGKILL (out of memory)")
+    assert state_of(replace(found, wall_s=1900.0)) == (ReplicaState.READY, "")
+
+
 def test_what_was_ready_once_says_that_it_is_not_any_more() -> None:
     state, reason = state_of(facts(WAITS, was_ready=True))
     assert state is ReplicaState.LOADING and "not ready any more" in reason
@@ -81,6 +102,6 @@ def test_ends() -> None:
 
 
 def test_the_runtimes_own_reason_is_told() -> None:
-    status = RuntimeStatus(failure=RuntimeFailure(reason="no class Predictor", where="a.py:3"))
+    status = RuntimeStatus(failure=RuntimeFailure(reason="no class Predictor"))
     found = end_of(ended(exit_code=3), status, stop_asked=False, grace_s=0.0)
-    assert found.reason == "no class Predictor (a.py:3)"
+    assert found.reason == "no class Predictor"

@@ -109,3 +109,15 @@ def test_chunks_and_their_content_type() -> None:
 def test_an_error_body_is_json_whatever_the_message() -> None:
     body = json.loads(error_body("bad", 'quote " and \n', "id-1"))
     assert body == {"error": {"code": "bad", "message": 'quote " and \n', "request_id": "id-1"}}
+
+
+def test_a_number_that_python_has_no_kind_for_becomes_a_float() -> None:
+    class Long:
+        def tolist(self) -> "Long":
+            return self
+
+        def __float__(self) -> float:
+            return 0.5
+
+    Long.__module__ = "numpy"
+    assert to_json({"a": Long()}) == b'{"a":0.5}'

@@ -86,6 +86,23 @@ def test_a_wrong_argument_is_told_with_what_was_expected_and_found() -> None:
 
 
 @pytest.mark.parametrize(
+    "method",
+    [
+        "def predict(payload)",
+        "def predict()",
+        "def predict(self, *args)",
+        "def predict(self, payload, /)",
+        "def predict(self): ...\n def load(self, config)",
+        "def predict(self): ...\n def close(self, x)",
+    ],
+)
+def test_arguments_that_could_not_be_given_are_told_before_anything_runs(method: str) -> None:
+    told = refusal(f"class Predictor:\n {method}: ...\n")
+    assert "has the wrong arguments: expected (self" in told
+    assert f"found ({method.rpartition('(')[2].replace(', /', '')}" in told
+
+
+@pytest.mark.parametrize(
     ("source", "told"),
     [
         ("x = 1", "p.py defines no class Predictor (or PythonPredictor)"),

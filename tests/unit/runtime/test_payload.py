@@ -24,6 +24,7 @@ from serai_runtime.payload import gathered, read
         (b"{}", "application/octet-stream", b"{}"),
         (b'{"a": 1}', "", {"a": 1}),
         (b"\xff\xfe", "", b"\xff\xfe"),
+        (b'{"a": "\xff"}', "", b'{"a": "\xff"}'),
         (b"", "", None),
     ],
 )
@@ -35,6 +36,7 @@ def test_what_is_read(body: bytes, kind: str, payload: object) -> None:
     ("body", "kind", "reason"),
     [
         (b"{", "application/json", "not valid JSON: Input data was truncated"),
+        (b'{"a": "\xff"}', "application/json", "not valid JSON: 'utf-8' codec"),
         (b"", "application/json", "empty, but its content type says JSON"),
         (b"[" * 100_000, "application/json", "nested too deeply"),
         (b'{"a": 1}', "application/x-www-form-urlencoded", "say so with Content-Type"),
