@@ -202,8 +202,12 @@ def logs(
         raise ConfigError(f"--since {since}: {error}") from error
     if output is Form.YAML:
         raise ConfigError("logs come as text or, with -o json, as one JSON object a line")
+    client = _client(env)
+    if replicas or version:
+        described = client.get(api_path(api), ApiDescription)
+        replicas, version = following.known(described, replicas, version)
     query = following.Query(api, tail, grep, replicas, version)
-    stream = following.lines(_client(env), query, follow, since_s)
+    stream = following.lines(client, query, follow, since_s)
     following.show(stream, as_json=output is Form.JSON)
     return DONE
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from serai import wire
 from serai.engine import LogLine
 from serai.errors import ConfigError, Unavailable
+from serai.operator import ApiDescription
 from serai_cli.client import Client, api_path
 from serai_cli.loglines import readable
 from serai_cli.output import note
@@ -28,6 +29,32 @@ class Query:
     grep: str
     replicas: tuple[str, ...]
     version: str
+
+
+def known(
+    described: ApiDescription, replicas: tuple[str, ...], version: str
+) -> tuple[tuple[str, ...], str]:
+    """Return the full names of replicas and of a version, which may be given as they are shown.
+
+    Raises ConfigError for one that the API does not have: nothing would ever come.
+    """
+    api = described.status.name
+    ids = [one.replica.id for one in described.replicas]
+    names = [one.version.name for one in described.versions]
+    full = tuple(name if name.startswith(f"{api}.") else f"{api}.{name}" for name in replicas)
+    for name in full:
+        if name not in ids:
+            raise ConfigError(f"{api} has no replica {name}; it has {_listed(ids)}")
+    if version and version not in names:
+        numbered = [name for name in names if name.partition("-")[0] == version]
+        if not numbered:
+            raise ConfigError(f"{api} has no version {version}; it has {_listed(names)}")
+        version = numbered[0]
+    return full, version
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) if names else "none"
 
 
 def lines(client: Client, query: Query, follow: bool, since_s: float | None) -> Iterator[LogLine]:

@@ -163,7 +163,9 @@ class Scheduler:
         specs = [item.spec for item in request.apis]
         problems = validate(specs) or await self._check_specs(specs)
         if problems:
-            raise DeployRefused(tuple(_field(problem) for problem in problems), "invalid_spec")
+            raise DeployRefused(
+                tuple(field_problem(problem) for problem in problems), "invalid_spec"
+            )
         items = [msgspec.structs.replace(i, spec=normalised(i.spec)) for i in request.apis]
         return msgspec.structs.replace(request, apis=tuple(items))
 
@@ -214,7 +216,8 @@ class Scheduler:
         return tuple(r for r in self.reconciler.replicas if r.api == api)
 
 
-def _field(problem: Problem) -> FieldProblem:
+def field_problem(problem: Problem) -> FieldProblem:
+    """Return a fault of a spec as the operator API tells it."""
     return FieldProblem(
         path=problem.path,
         message=str(problem),

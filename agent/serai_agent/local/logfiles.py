@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from serai.engine import LogLine
 from serai_agent.local.logline import Source, parse
 
@@ -24,6 +26,9 @@ class Spot:
 
     number: int = 0
     offset: int = 0
+
+
+MISSED = "… lines are missing here: they were removed before they could be read"
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,9 @@ def read_on(source: Source, spot: Spot, until: Spot | None = None) -> Chunk:
     found = [n for n in numbers(source.folder) if n >= spot.number]
     if not found or (until is not None and spot >= until):
         return Chunk((), spot, done=True)
+    missed = spot.number not in (0, found[0])  # removed before it was read to its end
     if found[0] != spot.number:
-        spot = Spot(found[0], 0)  # the file was removed before it was read: go on with the next
+        spot = Spot(found[0], 0)
     limit = CHUNK_BYTES
     if until is not None and spot.number == until.number:
         limit = min(limit, until.offset - spot.offset)
@@ -93,6 +99,8 @@ def read_on(source: Source, spot: Spot, until: Spot | None = None) -> Chunk:
         raw = data[:whole].split(b"\n")[:-1]
         parsed = (parse(line, source) for line in raw)
         lines = tuple(line for line in parsed if line is not None)
+        if missed and lines:
+            lines = (msgspec.structs.replace(lines[0], stream="err", text=MISSED), *lines)
         return Chunk(lines, Spot(spot.number, spot.offset + whole), done=False)
     if len(found) > 1:
         return Chunk((), Spot(found[1], 0), done=False)  # a torn last line is left behind

@@ -20,6 +20,7 @@ from serai.operator import (
 from serai.report import MAX_REPORT_BYTES
 from serai_scheduler.api.metrics import render
 from serai_scheduler.api.openapi import describe
+from serai_scheduler.api.reading import deploy_request
 from serai_scheduler.service import Scheduler
 from serai_scheduler.views import description_of, status_of
 
@@ -130,12 +131,10 @@ class Handlers:
     # Deploying -----------------------------------------------------------------------------------
 
     async def plan(self, request: web.Request) -> web.Response:
-        wanted = await read_body(request, DeployRequest, MAX_REQUEST_BYTES)
-        return answer(await self._scheduler.plan(wanted))
+        return answer(await self._scheduler.plan(await _deploy_of(request)))
 
     async def deploy(self, request: web.Request) -> web.Response:
-        wanted = await read_body(request, DeployRequest, MAX_REQUEST_BYTES)
-        return answer(await self._scheduler.deploy(wanted))
+        return answer(await self._scheduler.deploy(await _deploy_of(request)))
 
     # Nodes ---------------------------------------------------------------------------------------
 
@@ -193,3 +192,7 @@ def _log_query(api: str, request: web.Request) -> LogQuery:
         grep=query.get("grep", ""),
         follow=query.get("follow", "") not in ("", "0", "false"),
     )
+
+
+async def _deploy_of(request: web.Request) -> DeployRequest:
+    return await asyncio.to_thread(deploy_request, await read_raw(request, MAX_REQUEST_BYTES))

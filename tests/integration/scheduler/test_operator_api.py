@@ -188,6 +188,17 @@ async def test_specs_are_checked_as_in_a_file_and_all_problems_told(api: Api) ->
     assert len(body["problems"]) >= 3
 
 
+async def test_what_does_not_even_fit_the_types_is_told_as_in_a_file(api: Api) -> None:
+    wrong = {"name": "A", "concurency": {}, "pod": {"command": ["x"], "port": 0}, "envv": {}}
+    body = json.dumps({"apis": [{"spec": wrong}, {"spec": 3}]}).encode()
+    status, told = await api.call("POST", "/v1/plan", body)
+    assert (status, told["code"]) == (422, "invalid_spec")
+    messages = [problem["message"] for problem in told["problems"]]
+    assert len(messages) >= 5, messages
+    assert any("did you mean" in message and "concurrency" in message for message in messages)
+    assert not any("regex" in message or ":0:" in message for message in messages), messages
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"apis": []}', b'{"apis": 1, "x": 2}'])
 async def test_bodies_that_do_not_fit_are_400(api: Api, body: bytes) -> None:
     status, answer = await api.call("POST", "/v1/deploy", body)

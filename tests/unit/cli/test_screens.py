@@ -1,7 +1,9 @@
 """What the commands show, from types to lines."""
 
 import msgspec
+import pytest
 
+from serai.errors import ConfigError
 from serai.model import ApiState, ReplicaState, Version, VersionContent
 from serai.operator import (
     ApiDescription,
@@ -15,6 +17,7 @@ from serai.operator import (
     VersionStatus,
 )
 from serai.spec.types import ApiSpec, Compute, Pod, Readiness
+from serai_cli.following import known
 from serai_cli.loglines import readable
 from serai_cli.screens import NO_APIS, api_list, description, one_api, plan
 from serai_cli.tables import Look
@@ -162,3 +165,14 @@ def test_events_of_the_runtime_are_shown_as_text_with_their_trace() -> None:
     ]
     for other in ("plain text", "{not json", '{"a": 1}', "[1]"):
         assert readable(other) == [other]
+
+
+def test_logs_take_replicas_and_versions_as_they_are_shown() -> None:
+    one = described()
+    full = one.replicas[0].replica.id
+    shown = full.removeprefix("iris.")
+    assert known(one, (shown, full), "v1") == ((full, full), "v1-abc")
+    assert known(one, (), "v1-abc") == ((), "v1-abc")
+    for replicas, version in ((("v9",), ""), ((), "v2"), ((), "v1-x")):
+        with pytest.raises(ConfigError, match=r"iris has no (replica|version) .*; it has .*v1-abc"):
+            known(one, replicas, version)

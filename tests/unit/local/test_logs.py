@@ -7,7 +7,7 @@ import pytest
 from serai.engine import LogLine, LogQuery
 from serai_agent.local import logfiles
 from serai_agent.local.keeper import Lines, LogFiles, stamp
-from serai_agent.local.logfiles import Spot, end_of, first_since, last_lines, read_on
+from serai_agent.local.logfiles import MISSED, Spot, end_of, first_since, last_lines, read_on
 from serai_agent.local.logline import Source, parse, takes, wanted
 from serai_agent.local.logs import merged
 
@@ -151,8 +151,11 @@ def test_reading_on_goes_to_the_next_file_when_its_own_was_removed(filled: Sourc
     folder = Path(filled.folder)
     for number in (1, 2, 3):
         (folder / f"{number:06d}.log").unlink()
-    found = numbers_of(read_all(filled, Spot(2, 100)))
+    first, *others = read_all(filled, Spot(2, 100))
+    assert first.text == MISSED and first.at_s == others[0].at_s
+    found = numbers_of(others)
     assert found and found == list(range(found[0], 500))
+    assert numbers_of(read_all(filled, Spot())) == found, "who begins has missed nothing"
 
 
 def test_a_line_that_is_not_finished_is_left_for_later(tmp_path: Path) -> None:
