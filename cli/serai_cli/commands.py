@@ -6,8 +6,10 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
+
 from serai.clock import SystemClock
-from serai.errors import ConfigError, SeraiError, Unavailable
+from serai.errors import ConfigError, Refused, SeraiError, Unavailable
 from serai.operator import (
     ApiDescription,
     ApiList,
@@ -52,14 +54,32 @@ def validate(path: Path) -> int:
     return DONE
 
 
+def lock(path: Path, upgrade: bool, env: str) -> int:
+    from serai_cli.deploying import write_locks
+
+    written = write_locks(path, _client(env), upgrade)
+    for place in written:
+        write([f"wrote {place}; deploys use it while the requirements stay the same"])
+    if not written:
+        note("no predictor here has a requirements file: there is nothing to lock")
+    return DONE
+
+
 def plan(path: Path, output: Form, env: str) -> int:
     from serai_cli.deploying import prepare
 
     client = _client(env)
-    prepared = prepare(path, client, force=True)
+    prepared = prepare(path, client, force=False)
     for remark in prepared.notes:
         note(f"note: {remark}")
-    answer = client.post("/v1/plan", prepared.request, PlanAnswer)
+    try:
+        answer = client.post("/v1/plan", prepared.request, PlanAnswer)
+    except Refused as refused:
+        if refused.code != "updating":
+            raise
+        note(f"note: a deploy would be refused now: {refused}; the plan with --force:")
+        forced = msgspec.structs.replace(prepared.request, force=True)
+        answer = client.post("/v1/plan", forced, PlanAnswer)
     show(answer, screens.plan(answer, look()), output)
     return DONE
 

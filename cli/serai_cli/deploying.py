@@ -10,11 +10,11 @@ from serai.clock import SystemClock
 from serai.errors import ConfigError
 from serai.operator import MAX_APIS_PER_DEPLOY, DeployItem, DeployRequest, Digests, Info
 from serai.spec import find_file, load_file
-from serai.spec.types import ApiSpec
+from serai.spec.types import ApiSpec, Predictor
 from serai_cli.client import Client
 from serai_cli.project.bundle import Bundle, Source, build, default_cache_folder, in_memory
 from serai_cli.project.collect import collect
-from serai_cli.project.lock import LockRequest, resolve
+from serai_cli.project.lock import LOCK_FILE, Lock, LockRequest, resolve, write
 
 REQUIREMENTS = "requirements.txt"
 
@@ -72,7 +72,9 @@ class _Bundles:
         if self._made is None:
             # Before the files are looked at: one that changes meanwhile is hashed anew next time.
             now_ns = time.time_ns()
-            collected = collect(self._file.parent, self._required, leave_out=[self._file.name])
+            collected = collect(
+                self._file.parent, self._required, leave_out=[self._file.name, LOCK_FILE]
+            )
             self._made = build(collected, default_cache_folder(), now_ns)
             self.notes = collected.notes
         return self._made
@@ -88,17 +90,46 @@ class _Locks:
     def of(self, spec: ApiSpec) -> Source | None:
         if spec.predictor is None:
             return None
-        named = self._folder / (spec.predictor.requirements or REQUIREMENTS)
+        lock = self.resolved(spec.predictor)
+        self.notes = (*self.notes, *lock.notes)
+        return in_memory(lock.text.encode(), "the lock") if lock.text else None
+
+    def resolved(self, predictor: Predictor, upgrade: bool = False) -> Lock:
         request = LockRequest(
-            requirements=named if named.exists() else None,
+            requirements=self.requirements_of(predictor),
             runtime_requirements=self._info.runtime_requirements,
-            python=spec.predictor.python or self._info.python,
+            python=predictor.python or self._info.python,
             platform=self._info.platform,
         )
         now_s = SystemClock().wall()
-        lock = asyncio.run(resolve(request, default_cache_folder(), now_s))
-        self.notes = (*self.notes, *lock.notes)
-        return in_memory(lock.text.encode(), "the lock") if lock.text else None
+        return asyncio.run(resolve(request, default_cache_folder(), now_s, upgrade=upgrade))
+
+    def requirements_of(self, predictor: Predictor) -> Path | None:
+        named = self._folder / (predictor.requirements or REQUIREMENTS)
+        return named if named.exists() else None
+
+
+def write_locks(path: Path, client: Client, upgrade: bool) -> tuple[Path, ...]:
+    """Write `serai.lock` beside each requirements file of a spec; return where.
+
+    Raises ConfigError where one file would have to fit two predictors that need different ones.
+    """
+    file = find_file(path)
+    locks = _Locks(file.parent, client.get("/v1/info", Info))
+    made: dict[Path, Lock] = {}
+    for spec in load_file(file).apis:
+        named = locks.requirements_of(spec.predictor) if spec.predictor is not None else None
+        if spec.predictor is None or named is None:
+            continue
+        lock, place = locks.resolved(spec.predictor, upgrade), named.parent / LOCK_FILE
+        if made.setdefault(place, lock).inputs != lock.inputs:
+            raise ConfigError(
+                f"{place} cannot serve {spec.name} and the predictors before it: their "
+                "requirements or Python differ; put the requirements into folders of their own"
+            )
+    for place, lock in made.items():
+        write(place, lock)
+    return tuple(made)
 
 
 def send(prepared: Prepared, client: Client) -> int:

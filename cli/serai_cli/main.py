@@ -104,6 +104,20 @@ def validate(path: FileOrFolder = Path()) -> int:
     return commands.validate(path)
 
 
+@app.command(epilog="example: serai lock examples/iris")
+def lock(
+    path: FileOrFolder = Path(),
+    upgrade: Annotated[
+        bool, typer.Option("--upgrade", help="take the newest versions that fit")
+    ] = False,
+    env: Env = "",
+) -> int:
+    """Write serai.lock: a deploy then needs no package index."""
+    from serai_cli import commands
+
+    return commands.lock(path, upgrade, env)
+
+
 @app.command(epilog="example: serai plan examples/iris")
 def plan(path: FileOrFolder = Path(), output: Output = Form.TABLE, env: Env = "") -> int:
     """Show what a deploy would change, and what that costs."""

@@ -4,7 +4,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from tests.support.serai import Serai, call, write_predictor
+from tests.support.serai import SERAI, Serai, call, write_predictor
 from tests.support.traffic import steady
 from tests.support.wait import until
 
@@ -85,6 +85,32 @@ def test_a_version_that_cannot_start_leaves_the_old_one_serving(
     assert status["state"] == "live" and "a_module_that_is_not_there" in status["last_error"]
     shared.deploy(write_predictor(project, answering("better"), name="failing"))
     assert body_of(shared, "/failing") == "better"
+
+
+def test_a_lock_in_the_folder_needs_no_index_and_is_no_part_of_the_bundle(
+    shared: Serai, tmp_path: Path
+) -> None:
+    project = write_predictor(tmp_path / "locked", answering("locked"), name="locked")
+    (project / "requirements.txt").write_text("idna==3.7\n")
+    before = json.loads(shared.run("plan", str(project), "-o", "json").stdout)
+    done = shared.run("lock", str(project))
+    assert (done.returncode, "wrote" in done.stdout) == (0, True), done.stderr
+    text = (project / "serai.lock").read_text()
+    assert "idna==3.7" in text and "--hash=sha256:" in text
+    away = {
+        **shared.environment,
+        "XDG_CACHE_HOME": str(tmp_path / "empty"),
+        "UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple",
+    }
+    offline = subprocess.run(
+        [SERAI, "plan", str(project), "-o", "json"],
+        env=away, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (offline.returncode, json.loads(offline.stdout)) == (0, before), offline.stderr
+    with (project / "serai.lock").open("a") as file:
+        file.write("-r /etc/passwd\n")
+    refused = shared.run("plan", str(project))
+    assert refused.returncode == 2 and "would read a file of the node" in refused.stderr
 
 
 def test_requirements_that_do_not_resolve_are_told_before_anything_starts(

@@ -34,6 +34,7 @@ RESOLVE_LIMIT_S = 300.0
 FORM = "1"
 
 _INPUTS = re.compile(r"^# inputs: ([0-9a-f]{64})$", re.MULTILINE)
+_READS_A_FILE = re.compile(r"(-r|-c|-e|--requirement|--constraint|--editable)\b")
 _FROM_PIP = {"PIP_INDEX_URL": "UV_DEFAULT_INDEX", "PIP_EXTRA_INDEX_URL": "UV_INDEX"}
 _INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")
 _IN_PLACE_OF = {
@@ -238,6 +239,8 @@ def _check(text: str, name: str) -> None:
     if has_password(text):
         raise ConfigError(f"{name}: an address with a user or password stands in the lock")
     for block in text.replace("\\\n", " ").splitlines():
+        if _READS_A_FILE.match(block.lstrip()):
+            raise ConfigError(f"{name}: `{block.strip()}` would read a file of the node; remove it")
         if block.strip() and not block.startswith("-") and "--hash=" not in block:
             raise ConfigError(
                 f"{name}: {block.split()[0]} has no hash, so its content cannot be verified"
