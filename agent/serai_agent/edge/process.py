@@ -99,15 +99,34 @@ class HaproxyProcess:
         """Return the master's process id while it runs; another program's id is not taken."""
         try:
             pid = int(self._pid_file.read_text().split()[0])
+        except (OSError, ValueError, IndexError):
+            return self._searched()
+        try:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)  # one that has ended must not stay as a zombie
             found = psutil.Process(pid)
             command = found.cmdline()
             # The master executes itself anew now and then; for that moment it has no command line.
             starting = not command and found.status() != psutil.STATUS_ZOMBIE
-        except (OSError, ValueError, IndexError, psutil.Error):
+        except (OSError, psutil.Error):
             return None
         return pid if starting or str(self._folder) in command else None
+
+    def _searched(self) -> int | None:
+        """Find the master without its file: another one beside it would find its port taken."""
+        if not self._master.exists():
+            return None
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                command = process.cmdline()
+                # Workers have the same command line and are its children.
+                if str(self._folder) in command and "-W" in command:
+                    parent = process.parent()
+                    if parent is None or str(self._folder) not in parent.cmdline():
+                        with contextlib.suppress(OSError):
+                            self._pid_file.write_text(str(process.pid))
+                        return process.pid
+        return None
 
     async def answers(self) -> bool:
         """Say whether a HAProxy serves this folder now.

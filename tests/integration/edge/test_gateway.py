@@ -372,6 +372,16 @@ async def test_a_request_id_is_judged_as_a_whole(one: Edge, given: str) -> None:
     assert len(told) == 36 and told.count("-") == 4
 
 
+async def test_a_haproxy_whose_file_was_lost_is_found_again(one: Edge) -> None:
+    before = one.gateway.pid()
+    for content in ("", None):
+        file = one.folder / "haproxy.pid"
+        file.unlink() if content is None else file.write_text(content)
+        await one.gateway.apply([], [])
+        assert one.gateway.pid() == before
+        assert file.read_text() == str(before)
+
+
 async def test_haproxy_outlives_its_controller_and_is_attached_to_again(
     one: Edge, client: aiohttp.ClientSession
 ) -> None:
