@@ -9,6 +9,7 @@ from tests.support.traffic import steady
 from tests.support.wait import until
 
 JSON = {"Content-Type": "application/json"}
+AGENT_LOOPS = ("publish", "steer", "report", "gpus", "usage")
 
 
 def answering(text: str) -> str:
@@ -204,3 +205,18 @@ def test_haproxys_own_metrics_are_passed_on(shared: Serai) -> None:
     assert call(url).status == 401
     answer = call(url, headers={"Authorization": f"Bearer {token}"})
     assert answer.status == 200 and b"haproxy_frontend_" in answer.body
+
+
+def test_every_periodic_loop_tells_how_late_it_is(shared: Serai) -> None:
+    token = (shared.data / "admin-token").read_text().strip()
+    url = f"http://127.0.0.1:{shared.control}/metrics"
+
+    def told() -> bool:
+        text = call(url, headers={"Authorization": f"Bearer {token}"}).body.decode()
+        agent = (f'agent_loop_lateness_seconds_count{{loop="{name}"}}' for name in AGENT_LOOPS)
+        return all(one in text for one in agent) and all(
+            f'scheduler_loop_lateness_seconds_count{{loop="{name}"}}' in text
+            for name in ("reconcile", "collect")
+        )
+
+    until(told, 30)

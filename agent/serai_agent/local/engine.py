@@ -15,6 +15,7 @@ from serai.engine import LogLine, LogQuery
 from serai.errors import Refused
 from serai.model import Replica, Version
 from serai.report import ReplicaUsage
+from serai.supervisor import LoopWatcher, Unwatched
 from serai_agent.local import keepers
 from serai_agent.local.body import Body, ProcessBody
 from serai_agent.local.containers import ContainerBody, docker_problem, has_containers
@@ -55,8 +56,10 @@ class LocalEngine:
         cache: Cache,
         settings: LocalSettings | None = None,
         changed: Callable[[], None] = lambda: None,
+        watcher: LoopWatcher | None = None,
     ) -> None:
         self._clock = clock
+        self._watcher = watcher or Unwatched()
         self._folder = folder
         self._settings = settings or LocalSettings()
         first, last = self._settings.ports
@@ -156,8 +159,9 @@ class LocalEngine:
         tasks: dict[LocalReplica, asyncio.Task[None]] = {}
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._again(self._measure, self._settings.usage_period_s))
-                group.create_task(self._again(self._prune_cache, self._settings.prune_period_s))
+                periods = self._settings
+                group.create_task(self._again("usage", self._measure, periods.usage_period_s))
+                group.create_task(self._again("prune", self._prune_cache, periods.prune_period_s))
                 while True:
                     self._wake.clear()
                     tasks = {one: task for one, task in tasks.items() if not task.done()}
@@ -296,13 +300,15 @@ class LocalEngine:
     async def _prune_cache(self) -> None:
         await self._cache.prune([replica.order.version for replica in self._replicas.values()])
 
-    async def _again(self, what: Callable[[], Awaitable[None]], period_s: float) -> None:
+    async def _again(self, name: str, what: Callable[[], Awaitable[None]], period_s: float) -> None:
         while True:
+            due_s = self._clock.now() + period_s
             await self._clock.sleep(period_s)
+            self._watcher.late(name, max(0.0, self._clock.now() - due_s), 0)
             try:
                 await what()
             except Exception:  # supervisor: the next turn may go better
-                log.exception("turn failed", extra={"loop": what.__name__})
+                log.exception("turn failed", extra={"loop": name})
 
 
 def surplus(ended: Sequence[Replica], kept: int) -> list[Replica]:

@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from serai import wire
+from serai.clock import Clock
 from serai.errors import Refused, Unavailable
-from serai.metrics import Metrics
 from serai.model import Replica, ReplicaState
 from serai.registry import Listing
 from serai.report import NodeReport, ReplicaUsage
@@ -29,14 +29,39 @@ REPAIR_PERIOD_S = 1.0
 ADOPT_LIMIT_S = 3.0
 POLL_S = 0.05
 
+OnLate = Callable[[float, int], None]
+"""Hears how late a turn began, and how many were skipped before it."""
 
-async def publish_forever(node: Node) -> None:
+
+class Rhythm:
+    """Tells how late a loop is that waits for changes, and for no longer than the repair period."""
+
+    def __init__(self, clock: Clock, on_late: OnLate) -> None:
+        self._clock = clock
+        self._on_late = on_late
+        self._due_s: float | None = None
+
+    def begins(self) -> None:
+        """Note that the loop begins another turn."""
+        now_s = self._clock.now()
+        if self._due_s is not None:
+            self._on_late(max(0.0, now_s - self._due_s), 0)
+
+    def waits(self) -> None:
+        """Note that it waits from here on."""
+        self._due_s = self._clock.now() + REPAIR_PERIOD_S
+
+
+async def publish_forever(node: Node, on_late: OnLate) -> None:
     """Tell the registry which servers are ready, as soon as the engine knows."""
     await _wait_for_adopted(node)
+    rhythm = Rhythm(node.clock, on_late)
     while True:
+        rhythm.begins()
         node.engine_changed.clear()
         replicas = await node.engine.observe()
         node.registry.publish([server for replica in replicas for server in replica.servers])
+        rhythm.waits()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REPAIR_PERIOD_S):
                 await node.engine_changed.wait()
@@ -55,17 +80,20 @@ async def _wait_for_adopted(node: Node) -> None:
         await node.clock.sleep(POLL_S)
 
 
-async def steer_forever(node: Node) -> None:
+async def steer_forever(node: Node, on_late: OnLate) -> None:
     """Carry out routes and registry in HAProxy: at every change, and once a second anyway."""
     routes = await node.store.scan(ROUTES)
     listing = await node.registry.watch(0, ADOPT_LIMIT_S)
+    rhythm = Rhythm(node.clock, on_late)
     while True:
+        rhythm.begins()
         wanted = [wire.decode(entry.value, Route) for entry in routes.entries]
         try:
             await node.gateway.apply(wanted, listing.servers)
         except (Unavailable, Refused) as error:
             log.warning("gateway not steered", extra={"why": str(error)})
             await node.clock.sleep(REPAIR_PERIOD_S)
+        rhythm.waits()
         await _change(node, routes, listing)
         routes = await node.store.scan(ROUTES)
         listing = await node.registry.watch(-1, 0)
@@ -120,5 +148,5 @@ def reporting(node: Node, scheduler: Scheduler, probe: GpuProbe) -> ReportLoop:
         ),
         SchedulerSink(scheduler),
         node.clock,
-        ReportGauges(Metrics("agent", scheduler.registry)),
+        ReportGauges(node.metrics),
     )

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from serai.clock import Clock
 from serai.memory import MemoryRegistry
+from serai.metrics import LoopMetrics, Metrics
 from serai.spec import Problem
 from serai.spec.types import ApiSpec
 from serai_agent.cache.node import NodeCache
@@ -54,7 +55,10 @@ class Listening:
 
 
 class Node:
-    """Every part of one machine, made but not started; `loops` and `serve` run them."""
+    """Every part of one machine, made but not started; `loops` and `serve` run them.
+
+    `metrics` and `watcher` are the agent's.
+    """
 
     def __init__(
         self,
@@ -69,6 +73,9 @@ class Node:
         self.name = socket.gethostname()
         self.version = installed_version("serai")
         self.registry = MemoryRegistry()
+        self._collectors = CollectorRegistry()
+        self.metrics = Metrics("agent", self._collectors)
+        self.watcher = LoopMetrics(self.metrics)
         self.store = SqliteStore(root / "store.db")
         self.blobs = FolderBlobs(root / "blobs", clock)
         self.parts = FolderBlobs(root / "parts", clock)
@@ -81,6 +88,7 @@ class Node:
             self.cache,
             settings=LocalSettings(mount_roots=mount_roots),
             changed=self._on_engine_change,
+            watcher=self.watcher,
         )
         self.gateway = HaproxyGateway(
             root / "gateway",
@@ -122,7 +130,7 @@ class Node:
             cluster=cluster,
             epoch=epoch,
             check_specs=self._check_specs,
-            registry=CollectorRegistry(),
+            registry=self._collectors,
         )
         return self.scheduler
 

@@ -59,7 +59,7 @@ async def _with_gateway(node: Node, control: socket.socket, stopping: asyncio.Ev
     await node.gateway.start()
     try:
         scheduler = node.make_scheduler(await node.store.raise_epoch())
-        async with Supervisor(node.clock, Random(), scheduler.watcher) as loops:
+        async with Supervisor(node.clock, Random(), node.watcher) as loops:
             # The engine outlives the other loops: replicas are to end in good order.
             loops.start("engine", node.engine.run)
             await _with_api(node, scheduler, control, stopping)
@@ -83,20 +83,27 @@ async def _with_api(
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     await web.SockSite(runner, control).start()
-    probe = GpuProbe(node.clock, Random())
-    reports = reporting(node, scheduler, probe)
     try:
-        async with Supervisor(node.clock, Random(), scheduler.watcher) as loops:
-            loops.start("publish", lambda: publish_forever(node))
-            loops.start("steer", lambda: steer_forever(node))
-            loops.start("reconcile", scheduler.reconcile_forever)
-            loops.start_periodic("report", REPORT_PERIOD_S, reports.step)
-            loops.start("gpus", probe.run)
-            loops.start_periodic("collect", COLLECT_PERIOD_S, scheduler.collect)
-            _announce(node)
-            await stopping.wait()
+        await _run_loops(node, scheduler, stopping)
     finally:
         await runner.cleanup()
+
+
+async def _run_loops(node: Node, scheduler: Scheduler, stopping: asyncio.Event) -> None:
+    async with (
+        Supervisor(node.clock, Random(), node.watcher) as agent,
+        Supervisor(node.clock, Random(), scheduler.watcher) as loops,
+    ):
+        probe = GpuProbe(node.clock, Random(), on_late=agent.lateness("gpus"))
+        reports = reporting(node, scheduler, probe)
+        agent.start("publish", lambda: publish_forever(node, agent.lateness("publish")))
+        agent.start("steer", lambda: steer_forever(node, agent.lateness("steer")))
+        agent.start_periodic("report", REPORT_PERIOD_S, reports.step)
+        agent.start("gpus", probe.run)
+        loops.start("reconcile", scheduler.reconcile_forever)
+        loops.start_periodic("collect", COLLECT_PERIOD_S, scheduler.collect)
+        _announce(node)
+        await stopping.wait()
 
 
 class GatewayMetrics:
