@@ -213,7 +213,7 @@ async def test_containers_outlive_the_engine_but_not_their_keeper(
 
 
 async def test_without_dockerd_containers_are_refused_with_the_reason(tmp_path: Path) -> None:
-    settings = LocalSettings(docker_url=f"unix://{tmp_path}/none.sock")
+    settings = LocalSettings(mount_roots=("/",), docker_url=f"unix://{tmp_path}/none.sock")
     async with engine_on(tmp_path / "engine", FolderCache(tmp_path), settings=settings) as engine:
         with pytest.raises(Refused, match=r"dockerd.*none\.sock"):
             await engine.start("api-1", containers(server()), epoch=1)
