@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 RECEIVE_BUFFER_BYTES = 8 * 2**20
 DATAGRAM_BYTES = 4096
 BATCH = 500
-GATHER_S = 0.004
+GATHER_S = 0.01
 """How long lines gather: the kernel keeps some 270 per sending thread."""
 QUEUE_LENGTH = 1024
 QUEUE_PATH = Path("/proc/sys/net/unix/max_dgram_qlen")
