@@ -64,7 +64,7 @@ def _last_end(status: RuntimeStatus | None, wall_s: float) -> str:
     newest = max(ends, key=lambda end: end.at, default=None)
     if newest is None or wall_s - newest.at > NEWS_S:
         return ""
-    return f"restarted after {newest.why}"
+    return f"restarted ({newest.why})"
 
 
 def _phase(status: RuntimeStatus | None) -> str:

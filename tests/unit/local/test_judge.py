@@ -58,12 +58,12 @@ def test_a_replica_that_serves_again_tells_for_a_while_how_its_process_ended() -
     ends = (
         None,
         RuntimeExit(why="exit code 7", at=1000.0),
-        RuntimeExit(why="killed by SIGKILL (out of memory)", at=1200.0),
+        RuntimeExit(why="killed: out of memory", at=1200.0),
     )
     processes = tuple(RuntimeProcess(index=n, last_exit=end) for n, end in enumerate(ends))
     found = replace(facts(UP, UP, UP), status=RuntimeStatus(processes=processes))
     now = state_of(replace(found, wall_s=1300.0))
-    assert now == (ReplicaState.READY, "restarted after killed by SIGKILL (out of memory)")
+    assert now == (ReplicaState.READY, "restarted (killed: out of memory)")
     assert state_of(replace(found, wall_s=1900.0)) == (ReplicaState.READY, "")
 
 

@@ -38,10 +38,10 @@ def test_live_degraded_error_and_idle() -> None:
 
 def test_a_live_api_tells_what_is_new_about_its_replicas() -> None:
     stored, name, _ = live(2)
-    news = [replica(name, 1), replica(name, 2, reason="restarted after exit code 7")]
+    news = [replica(name, 1), replica(name, 2, reason="restarted (exit code 7)")]
     state, reason = state_of(stored.record, news)
     assert state is ApiState.LIVE
-    assert reason == f"all replicas are ready; {news[1].id} restarted after exit code 7"
+    assert reason == f"all replicas are ready; {news[1].id} restarted (exit code 7)"
 
 
 def test_an_api_that_never_served_tells_why() -> None:
