@@ -8,7 +8,7 @@ from pathlib import Path
 from serai.blobs import PAGE_DIGESTS
 from serai.clock import SystemClock
 from serai.errors import ConfigError
-from serai.operator import MAX_APIS_PER_DEPLOY, DeployItem, DeployRequest, Digests, Info
+from serai.operator import DeployItem, DeployRequest, Digests, Info
 from serai.spec import find_file, load_file
 from serai.spec.types import ApiSpec, Predictor
 from serai_cli.client import Client
@@ -32,11 +32,6 @@ def prepare(path: Path, client: Client, force: bool) -> Prepared:
     """Read the spec, make bundles and locks; errors are told before anything is sent."""
     file = find_file(path)
     loaded = load_file(file)
-    if len(loaded.apis) > MAX_APIS_PER_DEPLOY:
-        raise ConfigError(
-            f"{file} holds {len(loaded.apis)} APIs; one deploy takes {MAX_APIS_PER_DEPLOY}: "
-            "split the file"
-        )
     info = client.get("/v1/info", Info)
     items, sources, notes = [], {}, [str(note) for note in loaded.notes]
     paths = [spec.predictor.path for spec in loaded.apis if spec.predictor]

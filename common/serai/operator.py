@@ -10,9 +10,8 @@ import msgspec
 
 from serai.model import ApiState, Replica, Value, Version
 from serai.report import NodeReport
-from serai.spec.types import ApiSpec
+from serai.spec.types import MOST_APIS, ApiSpec
 
-MAX_APIS_PER_DEPLOY = 40
 MAX_REQUEST_BYTES = 8 * 2**20
 ALL_READY = "all replicas are ready"
 SCALED_TO_ZERO = "scaled to zero"
@@ -68,7 +67,7 @@ class DeployItem(Value):
 class DeployRequest(Value):
     """Several APIs, accepted all together or not at all. `force` deploys over a running update."""
 
-    apis: Annotated[tuple[DeployItem, ...], msgspec.Meta(min_length=1, max_length=1000)]
+    apis: Annotated[tuple[DeployItem, ...], msgspec.Meta(min_length=1, max_length=MOST_APIS)]
     force: bool = False
 
 

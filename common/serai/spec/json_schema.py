@@ -7,7 +7,7 @@ from msgspec import NODEFAULT, inspect
 
 from serai.spec.codec import enc_hook, schema_hook
 from serai.spec.constraints import bare, spec_type
-from serai.spec.types import ApiSpec
+from serai.spec.types import MOST_APIS, ApiSpec
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -26,7 +26,7 @@ def schema() -> dict[str, Any]:
         "$schema": DIALECT,
         "title": "serai.yaml",
         "description": "One API, or a list of APIs that are deployed together.",
-        "anyOf": [root, {"type": "array", "items": root, "minItems": 1, "maxItems": 1000}],
+        "anyOf": [root, {"type": "array", "items": root, "minItems": 1, "maxItems": MOST_APIS}],
         "$defs": parts,
     }
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(whole, enc_hook=enc_hook))

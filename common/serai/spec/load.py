@@ -16,10 +16,9 @@ from serai.spec.nodes import Sequence as ListNode
 from serai.spec.parse import MOST_FILE_BYTES, parse
 from serai.spec.problems import LoadedSpecs, Note, Problem, SpecError
 from serai.spec.read import FAILED, Reader
-from serai.spec.types import LATER_KINDS, ApiSpec
+from serai.spec.types import LATER_KINDS, MOST_APIS, ApiSpec
 
 FILE_NAMES = ("serai.yaml", "cortex.yaml")
-MOST_APIS = 1000
 MOST_PROBLEMS = 1000
 MOST_PER_REPLICA = 30_000
 KIND_TYPE = next(field.type for field in spec_type().fields if field.name == "kind")
@@ -183,7 +182,7 @@ def _apis(documents: Sequence[Node], file: str, problems: list[Problem]) -> list
     if not nodes:
         problems.append(_at(file, Mark(1, 1), "the file holds no API; write at least one"))
     if len(nodes) > MOST_APIS:
-        message = f"the file holds {len(nodes)} APIs; at most {MOST_APIS} are read"
+        message = f"the file holds {len(nodes)} APIs; a deploy takes {MOST_APIS}: split the file"
         problems.append(_at(file, nodes[MOST_APIS].mark, message))
         return []
     for node in nodes:

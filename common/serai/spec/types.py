@@ -47,6 +47,9 @@ AbsolutePath = Annotated[
         extra={"form": "an absolute path such as /models"},
     ),
 ]
+MOST_APIS = 40
+"""In a file and a deploy: all are accepted in one change of the store, and Consul's holds 64."""
+
 PythonVersion = Annotated[
     str,
     Meta(

@@ -124,10 +124,12 @@ def test_all_problems_of_all_apis_come_in_the_order_of_the_file() -> None:
     assert lines == [1, 2, 4, 5, 7, 8]
 
 
-def test_more_than_a_thousand_apis_are_refused() -> None:
-    text = "".join(f"- {{name: a{index}, pod: {{command: [x]}}}}\n" for index in range(1001))
-    assert problems_of(text) == ["s.yaml:1001:3: the file holds 1001 APIs; at most 1000 are read"]
-    assert len(load_text(text.rpartition("- ")[0], "").apis) == 1000
+def test_more_apis_than_a_deploy_takes_are_refused() -> None:
+    text = "".join(f"- {{name: a{index}, pod: {{command: [x]}}}}\n" for index in range(41))
+    assert problems_of(text) == [
+        "s.yaml:41:3: the file holds 41 APIs; a deploy takes 40: split the file"
+    ]
+    assert len(load_text(text.rpartition("- ")[0], "").apis) == 40
 
 
 def test_more_than_a_thousand_problems_are_counted() -> None:
