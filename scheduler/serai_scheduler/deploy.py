@@ -14,7 +14,14 @@ from serai.model import Version, VersionContent
 from serai.operator import ApiPlan, Change, DeployItem, DeployRequest, FieldProblem
 from serai.spec.types import ApiSpec
 from serai_scheduler.changes import spec_changes
-from serai_scheduler.record import ApiRecord, Candidate, Retiring, StoredApi, wanted_replicas
+from serai_scheduler.record import (
+    ApiRecord,
+    Candidate,
+    Retiring,
+    StoredApi,
+    trial_replicas,
+    wanted_replicas,
+)
 from serai_scheduler.route import endpoints
 
 
@@ -159,7 +166,7 @@ def _create(spec: ApiSpec, content: VersionContent, digest: str, around: Surroun
         next_number=2,
         revision=REVISIONS_PER_COMMIT * around.store_revision + 1,
     )
-    count = _replicas(wanted_replicas(record, spec))
+    count = _replicas(trial_replicas(record, spec))
     plan = ApiPlan(
         api=spec.name,
         action="create",
@@ -235,7 +242,7 @@ def new_version(
         revision=revision,
         updated_at_s=around.now_s,
     )
-    count = _replicas(wanted_replicas(changed, spec))
+    count = _replicas(trial_replicas(changed, spec))
     serving = f"; {record.stable} serves until then" if record.stable else ""
     plan = ApiPlan(
         api=record.name,

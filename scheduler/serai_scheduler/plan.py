@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import msgspec
 
 from serai.model import Replica, ReplicaState, Version
-from serai.spec.types import ApiSpec
 from serai_scheduler.record import (
     ApiRecord,
     Candidate,
     Draining,
     Retiring,
+    trial_replicas,
     wanted_replicas,
 )
 from serai_scheduler.world import ApiWorld
@@ -103,8 +103,11 @@ def check(world: ApiWorld, outcome: Outcome) -> None:
     untouched = [r for r in serving if r.id not in stopped | draining]
     wanted = wanted_replicas(record, record.spec)
     if record.deleting_since_s is None and serving and before.stable == record.stable:
-        newly = [r for r in serving if r.id in draining] if not untouched else []
-        assert not newly or wanted == 0, "every ready replica of the stable version would go"
+        earlier = {entry.replica for entry in before.draining}
+        newly = [r for r in serving if r.id in (stopped | draining) - earlier]
+        assert untouched or not newly or wanted == 0, (
+            "every ready replica of the stable version would go"
+        )
 
 
 def _of(world: ApiWorld, version: str) -> tuple[Replica, ...]:
@@ -143,7 +146,7 @@ def _judge_candidate(
         facts = {"api": record.name, "version": candidate.version, "why": why}
         return failed, (("update failed", facts),)
     ready = [r for r in _of(world, candidate.version) if r.state is ReplicaState.READY]
-    if len(ready) < wanted_replicas(record, candidate.spec):
+    if len(ready) < trial_replicas(record, candidate.spec):
         return record, ()
     promoted = _retire(record, record.stable, world.now_s) if record.stable else record
     promoted = msgspec.structs.replace(
@@ -187,17 +190,24 @@ def _retire(record: ApiRecord, version: str, now_s: float) -> ApiRecord:
 # Starting ----------------------------------------------------------------------------------------
 
 
-def _targets(record: ApiRecord) -> list[tuple[str, ApiSpec]]:
-    targets = [(record.stable, record.spec)] if record.stable else []
+def _targets(world: ApiWorld, record: ApiRecord) -> list[tuple[str, int]]:
+    """Return how many replicas each version shall have."""
+    targets: list[tuple[str, int]] = []
+    if record.stable:
+        wanted = wanted_replicas(record, record.spec)
+        # A queue that no replica takes from is refused by and by.
+        waits = world.gateways.queued.get((record.name, record.stable), 0) > 0
+        targets.append((record.stable, max(wanted, 1) if waits else wanted))
     if record.candidate:
-        targets.append((record.candidate.version, record.candidate.spec))
+        trial = trial_replicas(record, record.candidate.spec)
+        targets.append((record.candidate.version, trial))
     return targets
 
 
 def _starts(world: ApiWorld, record: ApiRecord) -> list[Start]:
     starts: list[Start] = []
-    for version, spec in _targets(record):
-        missing = wanted_replicas(record, spec) - len(_live(world, record, version))
+    for version, wanted in _targets(world, record):
+        missing = wanted - len(_live(world, record, version))
         if missing > 0 and world.now_s >= _restart_at_s(world, version):
             ids = _fresh_ids(world, version, missing)
             starts += [Start(replica, world.stored.versions[version]) for replica in ids]
@@ -241,9 +251,9 @@ def _drain(world: ApiWorld, record: ApiRecord) -> ApiRecord:
 def _surplus(world: ApiWorld, record: ApiRecord) -> list[Replica]:
     """Return the replicas beyond what each version shall have: the least useful first."""
     surplus: list[Replica] = []
-    for version, spec in _targets(record):
+    for version, wanted in _targets(world, record):
         live = sorted(_live(world, record, version), key=_usefulness)
-        surplus += live[: max(0, len(live) - wanted_replicas(record, spec))]
+        surplus += live[: max(0, len(live) - wanted)]
     for old in record.retiring:
         if _may_drain(world, old):
             surplus += _live(world, record, old.version)
@@ -340,7 +350,8 @@ def _unreachable(world: ApiWorld, replica: Replica) -> bool:
     if world.now_s - record.deleting_since_s > limit_s:
         return True
     gone = gateways.known and record.name not in gateways.routed
-    return gone and _idle(world, replica)
+    waits = any(count for (api, _), count in gateways.queued.items() if api == record.name)
+    return gone and not waits and _idle(world, replica)
 
 
 def _idle(world: ApiWorld, replica: Replica) -> bool:

@@ -97,3 +97,11 @@ def wanted_replicas(record: ApiRecord, spec: ApiSpec) -> int:
     followed = record.replicas <= record.spec.autoscaling.min_replicas
     wanted = bounds.min_replicas if followed else record.replicas
     return min(max(wanted, bounds.min_replicas), bounds.max_replicas)
+
+
+def trial_replicas(record: ApiRecord, spec: ApiSpec) -> int:
+    """Return how many replicas of a candidate have to be ready before it serves.
+
+    One at least, also where none shall run: a version that never ran is not known to work.
+    """
+    return max(1, wanted_replicas(record, spec))

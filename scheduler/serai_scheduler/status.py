@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from serai.model import ApiState, Replica, ReplicaState
 from serai.operator import ALL_READY, SCALED_TO_ZERO
-from serai_scheduler.record import ApiRecord, wanted_replicas
+from serai_scheduler.record import ApiRecord, trial_replicas, wanted_replicas
 
 NEWS_TOLD = 5
 
@@ -49,7 +49,7 @@ def _serving(record: ApiRecord, replicas: Sequence[Replica]) -> list[Replica]:
 def _progress(record: ApiRecord, replicas: Sequence[Replica]) -> str:
     assert record.candidate is not None
     name = record.candidate.version
-    wanted = wanted_replicas(record, record.candidate.spec)
+    wanted = trial_replicas(record, record.candidate.spec)
     ready = sum(r.version == name and r.state is ReplicaState.READY for r in replicas)
     return f"{name}: {ready} of {wanted} replicas ready, {_waiting(name, replicas)}"
 

@@ -136,6 +136,8 @@ class SimGateway:
 
     def __init__(self, rng: Random, store: MemoryStore, engine: SimEngine) -> None:
         self.silent_rate = 0.0
+        self.ending_rate = 1.0
+        """How often requests end at all: fewer are long ones, which a drain has to wait for."""
         self._rng = rng
         self._store = store
         self._engine = engine
@@ -166,7 +168,8 @@ class SimGateway:
         for name, server in live.items():
             takes = self.serving(server.api) == server.version and server.replica not in draining
             queue = self._queued.get((server.api, server.version), 0)
-            self._in_flight[name] = max(0, self._in_flight.get(name, 0) - self._rng.randint(0, 3))
+            ends = self._rng.randint(0, 3) if self._rng.random() < self.ending_rate else 0
+            self._in_flight[name] = max(0, self._in_flight.get(name, 0) - ends)
             if takes or (queue and server.replica not in draining):
                 self._in_flight[name] = self._rng.randint(0, 4)
                 self._queued[server.api, server.version] = max(0, queue - 2)

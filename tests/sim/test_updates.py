@@ -61,7 +61,7 @@ class Run:
                     await self.orders.delete(name)
                     self.expected.pop(name, None)
                 case 1 | 2:
-                    await self.orders.scale(name, self.rng.randint(1, 4))
+                    await self.orders.scale(name, self.rng.choice((0, 0, 1, 2, 3, 4)))
                 case 3:
                     await self.orders.refresh(name)
                 case _:
@@ -75,7 +75,9 @@ class Run:
             name=name,
             endpoint=f"/{name}",
             pod=Pod(command=("serve",)),
-            autoscaling=Autoscaling(min_replicas=1, max_replicas=self.rng.randint(4, 6)),
+            autoscaling=Autoscaling(
+                min_replicas=self.rng.choice((0, 1)), max_replicas=self.rng.randint(4, 6)
+            ),
         )
         force = self.rng.random() < 0.5
         request = DeployRequest(apis=(DeployItem(spec=spec, bundle=bundle),), force=force)
@@ -103,12 +105,14 @@ async def test_updates_lose_nothing_and_come_to_rest(seed: int) -> None:
     run = Run(seed)
     run.engine.fault_rate = 0.15
     run.gateway.silent_rate = 0.3
+    run.gateway.ending_rate = run.rng.choice((0.05, 0.3, 1.0))
     for _ in range(STORM_TICKS):
         if run.rng.random() < 0.08:
             await run.user_does_something()
         await run.tick()
         await run.check_now()
     run.engine.fault_rate = run.gateway.silent_rate = 0.0
+    run.gateway.ending_rate = 1.0
     for _ in range(REST_TICKS):
         await run.tick()
         await run.check_now()
@@ -120,7 +124,7 @@ async def test_updates_lose_nothing_and_come_to_rest(seed: int) -> None:
         if not record.stable:
             assert record.last_error and not ready
             continue
-        assert {r.version for r in ready} == {record.stable}, f"seed {seed}"
+        assert {r.version for r in ready} <= {record.stable}, f"seed {seed}"
         assert len(ready) == wanted_replicas(record, record.spec), f"seed {seed}"
         assert all(r.state is ReplicaState.READY for r in ready)
         assert run.gateway.serving(name) == record.stable

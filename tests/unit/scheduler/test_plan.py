@@ -224,3 +224,42 @@ def test_the_check_refuses_a_plan_that_would_stop_everything() -> None:
     )
     with pytest.raises(AssertionError, match="lost its stable version"):
         check(ApiWorld(NOW_S, stored, tuple(ready), GatewayView(), {}), bad)
+
+
+def scaled(stored: StoredApi, replicas: int) -> StoredApi:
+    record = msgspec.structs.replace(stored.record, replicas=replicas, spec=spec(low=0))
+    return with_record(record, stored.versions, stored)
+
+
+def test_none_and_then_one_again_while_the_last_still_drains() -> None:
+    stored, _, ready = live(1)
+    emptied = after(stored, planned(scaled(stored, 0), *ready))
+    assert [entry.replica for entry in emptied.record.draining] == [ready[0].id]
+    assert len(starts(planned(scaled(emptied, 1), *ready))) == 1
+
+
+def test_one_replica_stays_while_a_queue_waits_for_it() -> None:
+    stored, name, ready = live(2)
+    none = scaled(stored, 0)
+    kept = planned(none, *ready, gateways=carried_out(none, **{name: 3}))
+    assert kept.record is not None and len(kept.record.draining) == 1
+    gone = planned(none, *ready, gateways=carried_out(none))
+    assert gone.record is not None and len(gone.record.draining) == 2
+
+
+def test_a_version_has_to_run_once_before_it_serves_also_where_none_shall_run() -> None:
+    _, stored = deployed(None, spec(low=0))
+    assert stored.record.candidate is not None
+    first = planned(stored)
+    assert first.record is not None and not first.record.stable and len(starts(first)) == 1
+    ready = replica(stored.record.candidate.version, 1)
+    assert after(stored, planned(stored, ready)).record.stable == ready.version
+
+
+def test_a_deleted_api_serves_what_waits() -> None:
+    stored, name, ready = live(1)
+    record = msgspec.structs.replace(stored.record, deleting_since_s=NOW_S)
+    deleting = with_record(record, stored.versions, stored)
+    away = GatewayView(known=True, queued={(record.name, name): 1})
+    assert not stops(planned(deleting, *ready, gateways=away))
+    assert stops(planned(deleting, *ready, gateways=GatewayView(known=True)))
