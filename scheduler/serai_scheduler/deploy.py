@@ -196,7 +196,8 @@ def _same_version(
         record,
         spec=spec if candidate is None or not record.stable else record.spec,
         candidate=candidate,
-        replicas=wanted_replicas(record, spec),
+        # While a candidate is tried the serving version keeps its number.
+        replicas=record.replicas if candidate and record.stable else wanted_replicas(record, spec),
         revision=record.revision + 1,
         updated_at_s=around.now_s,
     )

@@ -301,6 +301,7 @@ def _metrics() -> str:
 
 def _handover() -> str:
     return f"""backend handover from base
+    http-error status 503 content-type application/json lf-string {_body("ending", "the gateway is ending; try again")} hdr retry-after "{_RETRY_AFTER}"
     http-request set-log-level silent
     http-request del-header x-serai- -m beg
     http-request set-header x-serai-held-ms %[var(txn.held_ms)]

@@ -6,7 +6,7 @@ there is no table that could disagree with it.
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from serai.model import Server
@@ -71,8 +71,10 @@ def plan(routes: Sequence[Route], servers: Sequence[Server], seen: Seen, map_nam
     """Return what to do now; carried out and planned again it comes to rest."""
     target = target_of(routes, servers, seen)
     draining = {name for route in routes for name in route.draining}
+    left = _in_left_slots(target, seen)
     commands = [
-        *_additions(target, seen, draining),
+        *_additions(target, seen, draining, left),
+        *_shares_of_left_slots(target, left),
         *_map_changes(target, seen, map_name),
         *_removals(target, seen, draining),
     ]
@@ -195,7 +197,9 @@ def address_of(server: Server) -> str:
     return f"{ipaddress.ip_address(server.host)}:{server.port}"
 
 
-def _additions(target: Target, seen: Seen, draining: set[str]) -> Iterator[Command]:
+def _additions(
+    target: Target, seen: Seen, draining: set[str], left: Mapping[str, Sequence[SeenServer]]
+) -> Iterator[Command]:
     known = {(server.slot, server.name): server for server in seen.servers}
     used: dict[str, int] = {}
     for old in seen.servers:
@@ -204,27 +208,55 @@ def _additions(target: Target, seen: Seen, draining: set[str]) -> Iterator[Comma
         there = known.get((slot, name))
         if server.replica in draining:
             continue
+        place = f"{slot}/{name}"
+        busy = sum(old.in_flight for old in left.get(name, ()))
+        maxconn = max(1, server.capacity - busy)
         if there is None:
             used[slot] = used.get(slot, 0) + 1
-            lines = _addition(f"{slot}/{name}", server, used[slot])
+            lines = _addition(place, server, used[slot], maxconn)
         elif there.address == address_of(server):
-            lines = _corrections(f"{slot}/{name}", server, there)
+            lines = _corrections(place, there)
+            if there.maxconn != maxconn:
+                # That it grows with what ends in the slot before is nobody's damage.
+                grows = busy > 0 or there.maxconn < maxconn
+                yield Command(server.api, f"set maxconn server {place} {maxconn}", leaving=grows)
         else:
             continue  # an old server of that name: it is removed first, then added anew
         for line in lines:
             yield Command(server.api, line)
 
 
-def _addition(place: str, server: Server, number: int) -> Iterator[str]:
-    options = f"{SERVER_OPTIONS} maxconn {server.capacity} id {number}"
+def _in_left_slots(target: Target, seen: Seen) -> dict[str, list[SeenServer]]:
+    """Return, by name, the servers in use that stand in a slot their version has left."""
+    found: dict[str, list[SeenServer]] = {}
+    for there in seen.servers:
+        if there.in_flight > 0 and (there.slot, there.name) not in target.servers:
+            found.setdefault(there.name, []).append(there)
+    return found
+
+
+def _shares_of_left_slots(
+    target: Target, left: Mapping[str, list[SeenServer]]
+) -> Iterator[Command]:
+    """Leave half of a server's room to the queue of the slot that it leaves."""
+    if not left:
+        return
+    for (_, name), server in sorted(target.servers.items()):
+        half = max(1, server.capacity // 2)
+        for there in left.get(name, ()):
+            if there.maxconn > half:
+                place = f"{there.slot}/{name}"
+                yield Command(server.api, f"set maxconn server {place} {half}", leaving=True)
+
+
+def _addition(place: str, server: Server, number: int, maxconn: int) -> Iterator[str]:
+    options = f"{SERVER_OPTIONS} maxconn {maxconn} id {number}"
     yield f"add server {place} {address_of(server)} {options}"
     yield f"enable health {place}"
     yield f"enable server {place}"
 
 
-def _corrections(place: str, server: Server, there: SeenServer) -> Iterator[str]:
-    if there.maxconn != server.capacity:
-        yield f"set maxconn server {place} {server.capacity}"
+def _corrections(place: str, there: SeenServer) -> Iterator[str]:
     if there.weight != 1:
         yield f"set server {place} weight 1"
     if there.check_address:

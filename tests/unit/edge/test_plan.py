@@ -232,6 +232,27 @@ def test_a_slot_that_is_left_drains_when_nothing_can_enter_it_nor_waits_in_it() 
     assert step() == [drain]
 
 
+def test_a_replica_in_two_slots_gets_no_more_than_it_takes() -> None:
+    model = ModelHaproxy(list(SLOTS))
+    mine = [server(capacity=40)]
+    settle(model, [route()], mine)
+    (old, name) = next(iter(model.servers))
+    orders = [route(queue_timeout_s=5)], mine
+    new = next(slot for slot in SLOTS if slot.startswith("slot_005_"))
+    rooms = []
+    for in_flight, queued in ((40, 9), (40, 9), (20, 3), (20, 0), (0, 0), (0, 0), (0, 0)):
+        if (old, name) in model.servers:
+            there = model.servers[old, name]
+            model.servers[old, name] = replace(there, in_flight=in_flight, queued=queued)
+        steps = plan(*orders, model.seen(), MAP)
+        for command in steps.commands:
+            model.run(command.text)
+        left = model.servers.get((old, name))
+        rooms.append((left.maxconn if left else 0, model.servers[new, name].maxconn))
+    assert not model.refused
+    assert rooms == [(20, 1), (20, 1), (20, 20), (20, 20), (0, 40), (0, 40), (0, 40)]
+
+
 def test_a_replica_that_has_to_go_drains_whatever_waits() -> None:
     model = settled()
     place = next(iter(model.servers))

@@ -1,5 +1,6 @@
 """What a deploy makes of what is there."""
 
+import msgspec
 import pytest
 
 from serai.errors import Refused
@@ -44,6 +45,21 @@ def test_settings_alone_make_no_version() -> None:
     assert accepted.record is not None and accepted.record.spec == changed
     assert not any(change.restarts for change in accepted.plan.changes)
     assert {change.path for change in accepted.plan.changes} >= {"endpoint", "concurrency.queue"}
+
+
+def test_settings_of_a_candidate_leave_the_serving_version_its_replicas() -> None:
+    _, stored = deployed(None, spec(low=4))
+    assert stored.record.candidate is not None
+    name = stored.record.candidate.version
+    stored = after(stored, planned(stored, *(replica(name, number) for number in range(1, 5))))
+    _, updating = deployed(stored, spec(low=4), bundle="b")
+    fewer = msgspec.structs.replace(
+        spec(low=1), autoscaling=Autoscaling(min_replicas=1, max_replicas=2)
+    )
+    accepted, changed = deployed(updating, fewer, bundle="b")
+    assert accepted.plan.action == "settings"
+    assert changed.record.replicas == 4 and changed.record.spec == spec(low=4)
+    assert changed.record.candidate is not None and changed.record.candidate.spec == fewer
 
 
 def test_other_content_makes_a_version_and_names_what_changed() -> None:
