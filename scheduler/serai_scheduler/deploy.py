@@ -3,7 +3,7 @@
 Several APIs are accepted together or refused together, with every reason at once.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -75,6 +75,9 @@ def accept(
         except Refused as refused:
             problems.append(FieldProblem(path=item.spec.name, message=str(refused)))
             codes.append(refused.code)
+    if not problems:
+        problems += _endpoints_still_served(accepted)
+        codes.append("conflict")
     if problems:
         raise DeployRefused(tuple(problems), codes[0])
     return tuple(accepted)
@@ -96,6 +99,21 @@ def _taken_endpoints(
         if owner != item.spec.name:
             message = f"endpoint {item.spec.endpoint} belongs to {owner}; choose another"
             yield FieldProblem(path=f"{item.spec.name}: endpoint", message=message)
+
+
+def _endpoints_still_served(accepted: Sequence[Accepted]) -> Iterable[FieldProblem]:
+    """Yield the endpoints that another API of the deploy gives up only when its version serves."""
+    records = [one.record for one in accepted if one.record is not None]
+    held = {r.spec.endpoint: r.name for r in records if r.stable and r.candidate is not None}
+    for record in records:
+        wanted = record.candidate.spec.endpoint if record.candidate else record.spec.endpoint
+        owner = held.get(wanted, record.name)
+        if owner != record.name:
+            message = (
+                f"endpoint {wanted} is served by {owner} until its new version is ready; "
+                f"deploy {owner} first, then {record.name}"
+            )
+            yield FieldProblem(path=f"{record.name}: endpoint", message=message)
 
 
 def _accept_one(

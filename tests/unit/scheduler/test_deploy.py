@@ -4,10 +4,11 @@ import msgspec
 import pytest
 
 from serai.errors import Refused
+from serai.operator import DeployItem, DeployRequest
 from serai.spec.types import ApiSpec, Autoscaling, Concurrency, Pod, Timeouts
 from serai.units import Duration
 from serai_scheduler.deploy import DeployRefused, accept
-from serai_scheduler.record import wanted_replicas
+from serai_scheduler.record import StoredApi, wanted_replicas
 from tests.support.scheduling import around, deployed, replica, request, spec, with_record
 from tests.unit.scheduler.test_plan import after, planned
 
@@ -102,6 +103,33 @@ def test_all_apis_are_accepted_or_none_with_every_reason() -> None:
     told = {problem.path: problem.message for problem in caught.value.problems}
     assert set(told) == {"other: endpoint", "dup"}
     assert "belongs to text" in told["other: endpoint"]
+
+
+def serving(name: str) -> StoredApi:
+    _, stored = deployed(None, spec(name))
+    assert stored.record.candidate is not None
+    ready = msgspec.structs.replace(replica(stored.record.candidate.version), api=name)
+    return after(stored, planned(stored, ready))
+
+
+def test_an_endpoint_moves_only_once_its_owner_has_left_it() -> None:
+    apis = {name: serving(name) for name in ("iris", "text")}
+    swap = spec("iris", endpoint="/text"), spec("text", endpoint="/iris")
+    assert [one.plan.action for one in accept(request(*swap), apis, around())] == ["settings"] * 2
+    later = DeployRequest(
+        apis=(DeployItem(spec=swap[0], bundle="b"), DeployItem(spec=swap[1], bundle="a"))
+    )
+    with pytest.raises(DeployRefused, match=r"by iris until .* deploy iris first, then text"):
+        accept(later, apis, around())
+    fresh = spec("ocr", endpoint="/iris")
+    moving = DeployRequest(
+        apis=(
+            DeployItem(spec=spec("iris", endpoint="/away"), bundle="b"),
+            DeployItem(spec=fresh, bundle="a"),
+        )
+    )
+    with pytest.raises(DeployRefused, match="deploy iris first, then ocr"):
+        accept(moving, apis, around())
 
 
 def test_another_kind_under_the_same_name_is_refused() -> None:
