@@ -80,4 +80,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except subprocess.CalledProcessError as error:  # serai has said why
+        sys.exit(f"the demo ended: `serai {error.cmd[1]}` failed with status {error.returncode}")

@@ -1,6 +1,7 @@
 """`serai env`: named targets."""
 
 import getpass
+import os
 import re
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from serai_cli.targets import LOCAL, Target, Targets, address_of, context_of
 from serai_cli.whereabouts import folder_in_use
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+OVERRIDES = ("SERAI_URL", "SERAI_ENV", "SERAI_DATA_DIR")
 COLUMNS = (Column(""), Column("name", least=12), Column("url", least=30), Column("token"))
 
 
@@ -62,7 +64,11 @@ def use(name: str) -> int:
     if name != LOCAL and kept.named(name) is None:
         raise targets.unknown(kept, name)
     targets.save(Targets(targets=kept.targets, used="" if name == LOCAL else name))
-    write([f"commands talk to {name} now"])
+    over = next((one for one in OVERRIDES if os.environ.get(one)), "")
+    if over and (name, over) != (LOCAL, "SERAI_DATA_DIR"):
+        write([f"{name} is in use where {over} is not set; here it is set, and decides: unset it"])
+    else:
+        write([f"commands talk to {name} now"])
     return 0
 
 

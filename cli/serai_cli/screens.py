@@ -196,7 +196,7 @@ def _replica_row(one: ReplicaStatus, now_s: float) -> list[str]:
 def _ending(one: ReplicaStatus) -> str:
     replica = one.replica
     how = str(replica.exit) if replica.exit and replica.state is ReplicaState.FAILED else ""
-    return "; ".join(part for part in (replica.reason, how) if part)
+    return "; ".join(part for part in dict.fromkeys((replica.reason, how)) if part)
 
 
 def versions(described: ApiDescription, now_s: float, look: Look = PLAIN) -> list[str]:

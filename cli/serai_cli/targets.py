@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from serai.errors import ConfigError
+from serai.errors import ConfigError, Unavailable
 from serai_cli.whereabouts import ENDPOINT_FILE, folder_in_use
 
 LOCAL = "local"
@@ -152,7 +152,7 @@ def unknown(kept: Targets, name: str) -> ConfigError:
 
 
 def local() -> Target:
-    """Return the Serai that runs on this machine; ConfigError says how to start one."""
+    """Return the Serai that runs on this machine; Unavailable says how to start one."""
     folder = folder_in_use()
     try:
         endpoint: dict[str, Any] = json.loads((folder / ENDPOINT_FILE).read_text())
@@ -164,7 +164,7 @@ def local() -> Target:
             "ask its owner for a token and use `serai env set`"
         ) from None
     except (OSError, ValueError, KeyError, TypeError):
-        raise ConfigError(
-            f"no Serai runs on this machine (nothing in {folder}): start one with `serai up`, or "
+        raise Unavailable(
+            f"no Serai runs on this machine (none serves {folder}): start one with `serai up`, or "
             "name a remote one with `serai env set NAME --url URL --token-file FILE`"
         ) from None

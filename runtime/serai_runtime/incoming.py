@@ -104,4 +104,8 @@ def query_of(request: web.BaseRequest) -> dict[str, Any]:
 
 def headers_of(request: web.BaseRequest) -> dict[str, str]:
     """Return the headers by their names in lower case."""
-    return {name.lower(): value for name, value in request.headers.items()}
+    headers: dict[str, str] = {}
+    for name, value in request.headers.items():
+        key = name.lower()
+        headers[key] = f"{headers[key]}, {value}" if key in headers else value
+    return headers

@@ -89,7 +89,7 @@ def _config(path: str) -> dict[str, Any]:
 
 def _failed(error: BaseException, phase: Phase) -> Failed:
     doing = "importing it" if phase is Phase.IMPORTING else "making or loading it"
-    reason = f"the predictor failed while {doing}: {in_words(error)}{_place(error)}"
+    reason = f"the predictor failed while {doing}: {in_words(error)}{_place(error)}{_hint(error)}"
     lines = "".join(traceback.format_exception(error)).splitlines()
     return Failed(reason, "\n".join(lines[-TRACE_LINES:])[-TRACE_CHARS:])
 
@@ -97,7 +97,7 @@ def _failed(error: BaseException, phase: Phase) -> Failed:
 def _place(error: BaseException) -> str:
     """Name the line of the user's that failed: the innermost one that is not ours."""
     if isinstance(error, SyntaxError) and error.filename:
-        return f" ({Path(error.filename).name}, line {error.lineno})"
+        return ""  # Python's own words name it
     trace, place = error.__traceback__, ""
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
@@ -105,3 +105,11 @@ def _place(error: BaseException) -> str:
             place = f" ({Path(name).name}, line {trace.tb_lineno})"
         trace = trace.tb_next
     return place
+
+
+def _hint(error: BaseException) -> str:
+    """Say what to do about the commonest fault of all: a package that is not there."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        missing = error.name.partition(".")[0]
+        return f"; if {missing} comes from a package, name that in requirements.txt"
+    return ""

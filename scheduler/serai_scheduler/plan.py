@@ -182,7 +182,12 @@ def _failure(world: ApiWorld, candidate: Candidate) -> tuple[str, tuple[str, ...
 def _retire(record: ApiRecord, version: str, now_s: float) -> ApiRecord:
     """Let a version go; its replicas drain once the gateways have carried out the new revision."""
     revision = record.revision + 1
-    gone = Retiring(version=version, since_s=now_s, revision=revision)
+    gone = Retiring(
+        version=version,
+        since_s=now_s,
+        revision=revision,
+        total_s=record.spec.timeouts.total.seconds,
+    )
     kept = tuple(old for old in record.retiring if old.version != version)
     return msgspec.structs.replace(record, retiring=(*kept, gone), revision=revision)
 
@@ -244,7 +249,16 @@ def _drain(world: ApiWorld, record: ApiRecord) -> ApiRecord:
     if not leaving:
         return record
     revision = record.revision + 1
-    entries = tuple(Draining(replica=r.id, since_s=world.now_s, revision=revision) for r in leaving)
+    limits_s = {old.version: old.total_s for old in record.retiring}
+    entries = tuple(
+        Draining(
+            replica=r.id,
+            since_s=world.now_s,
+            revision=revision,
+            total_s=limits_s.get(r.version, 0.0),
+        )
+        for r in leaving
+    )
     return msgspec.structs.replace(record, draining=(*record.draining, *entries), revision=revision)
 
 
@@ -293,7 +307,7 @@ def _stops(world: ApiWorld, record: ApiRecord) -> list[Stop]:
 
 
 def _drained(world: ApiWorld, record: ApiRecord, entry: Draining, replica: Replica) -> bool:
-    limit_s = record.spec.timeouts.total.seconds + DRAIN_SLACK_S
+    limit_s = max(record.spec.timeouts.total.seconds, entry.total_s) + DRAIN_SLACK_S
     if world.now_s - entry.since_s > limit_s:
         return True
     gateways = world.gateways

@@ -25,11 +25,15 @@ def route_key(api: str) -> str:
 
 
 class Draining(Value):
-    """A replica that gets no new requests since route revision `revision`."""
+    """A replica that gets no new requests since route revision `revision`.
+
+    `total_s` is how long a request may take that came before, where settings since then say less.
+    """
 
     replica: str
     since_s: float
     revision: int
+    total_s: float = 0.0
 
 
 class Candidate(Value):
@@ -41,11 +45,12 @@ class Candidate(Value):
 
 
 class Retiring(Value):
-    """A version that no longer serves since route revision `revision`."""
+    """A version that no longer serves since route revision `revision`; `total_s` as above."""
 
     version: str
     since_s: float
     revision: int
+    total_s: float = 0.0
 
 
 class ApiRecord(Value):

@@ -284,7 +284,9 @@ def _forwarding() -> str:
     )
     return f"""    http-request del-header x-serai- -m beg
     http-request set-header x-serai-total-timeout-ms %[var(txn.route),field(10,|)]
-    http-request add-header x-forwarded-for %[src]
+    http-request set-var(txn.forwarded) req.fhdr(x-forwarded-for)
+    http-request set-header x-forwarded-for "%[var(txn.forwarded)], %[src]" if {{ var(txn.forwarded) -m found }}
+    http-request set-header x-forwarded-for %[src] if !{{ var(txn.forwarded) -m found }}
     http-request set-header x-forwarded-proto http
 {prefixes}
 {cuts}"""

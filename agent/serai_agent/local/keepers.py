@@ -74,7 +74,10 @@ async def _launch(folder: ReplicaFolder, order: Launch, lock_fd: int) -> None:
     why = said.decode("utf-8", "replace").strip()
     if "No space left" in why:
         raise Unavailable(f"the disk that holds {folder.path} is full; free some space")
-    raise ConfigError(f"cannot run {order.command[0]}: {why or f'exit {process.returncode}'}")
+    raise ConfigError(
+        f"cannot run {order.command[0]}: {why or f'exit {process.returncode}'}; name a program on "
+        "this node's PATH, or an executable file of the folder as ./NAME"
+    )
 
 
 def ask_to_end(folder: ReplicaFolder, grace_s: float) -> None:

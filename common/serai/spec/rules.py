@@ -13,6 +13,7 @@ MOST_SPEC_BYTES = 256 * 2**10
 MOST_SEGMENTS = 4
 RESERVED_SEGMENT = "_serai"
 RESERVED_PREFIXES = ("SERAI_", "CORTEX_")
+SET_FOR_EACH_REPLICA = frozenset({"PORT", "TMPDIR"})
 _SEGMENT = re.compile(r"[a-z0-9._~-]+")
 
 
@@ -203,6 +204,8 @@ RULES: tuple[Callable[[ApiSpec], Iterator[Finding]], ...] = (
 
 def remarks(spec: ApiSpec) -> Iterator[Finding]:
     """Yield what is allowed but does less than it seems to."""
+    for name in SET_FOR_EACH_REPLICA & spec.env.keys():
+        yield Finding(("env", name), "has no effect: each replica is given its own")
     predictor = spec.predictor
     if predictor is not None and predictor.batch is not None:
         per_process = spec.concurrency.per_replica // predictor.processes

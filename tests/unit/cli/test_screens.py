@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from serai.errors import ConfigError
-from serai.model import ApiState, ReplicaState, Version, VersionContent
+from serai.model import ApiState, Exit, ReplicaState, Version, VersionContent
 from serai.operator import (
     ApiDescription,
     ApiList,
@@ -176,3 +176,12 @@ def test_logs_take_replicas_and_versions_as_they_are_shown() -> None:
     for replicas, version in ((("v9",), ""), ((), "v2"), ((), "v1-x")):
         with pytest.raises(ConfigError, match=r"iris has no (replica|version) .*; it has .*v1-abc"):
             known(one, replicas, version)
+
+
+def test_the_end_of_a_replica_is_told_once() -> None:
+    told = described()
+    ended = replica("v1-abc", 2, ReplicaState.FAILED, reason="killed by SIGKILL", ended_at_s=NOW_S)
+    ended = msgspec.structs.replace(ended, exit=Exit(signal="SIGKILL"))
+    told = msgspec.structs.replace(told, replicas=(ReplicaStatus(replica=ended),))
+    text = "\n".join(description(told, NOW_S))
+    assert text.count("killed by SIGKILL") == 1

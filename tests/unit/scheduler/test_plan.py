@@ -4,8 +4,11 @@ import msgspec
 import pytest
 
 from serai.model import Replica, ReplicaState
+from serai.spec.types import Timeouts
+from serai.units import Duration
 from serai_scheduler.plan import (
     CANDIDATE_LIMIT_S,
+    KEEP_VERSIONS,
     RETIRE_LIMIT_S,
     Forget,
     Outcome,
@@ -263,3 +266,34 @@ def test_a_deleted_api_serves_what_waits() -> None:
     away = GatewayView(known=True, queued={(record.name, name): 1})
     assert not stops(planned(deleting, *ready, gateways=away))
     assert stops(planned(deleting, *ready, gateways=GatewayView(known=True)))
+
+
+def test_the_newest_old_versions_are_kept_and_the_rest_are_dropped() -> None:
+    stored, name, ready = live()
+    version = stored.versions[name]
+    for number in range(101, 101 + KEEP_VERSIONS + 2):
+        old = msgspec.structs.replace(version, number=-number, digest=f"{number:08d}")
+        stored.versions[old.name] = old
+    outcome = planned(stored, *ready, gateways=carried_out(stored))
+    dropped = sorted(stored.versions[one].number for one in outcome.drop_versions)
+    assert dropped == [-102 - KEEP_VERSIONS, -101 - KEEP_VERSIONS]
+
+
+def test_requests_of_an_old_version_have_the_time_that_they_were_given() -> None:
+    stored, _, ready = live(1)
+    short = msgspec.structs.replace(spec(), timeouts=Timeouts(total=Duration(3)))
+    _, updating = deployed(stored, short, bundle="b")
+    assert updating.record.candidate is not None
+    new = replica(updating.record.candidate.version)
+    promoted = after(updating, planned(updating, *ready, new))
+    draining = after(promoted, planned(promoted, *ready, new, gateways=carried_out(promoted)))
+    (entry,) = draining.record.draining
+    assert (entry.replica, entry.total_s) == (ready[0].id, 600.0)
+    busy = GatewayView(
+        known=True,
+        revisions={draining.record.name: draining.record.revision},
+        in_flight={f"{ready[0].id}.0": 1},
+    )
+    for waited_s, ended in ((500.0, False), (606.0, True)):
+        outcome = planned(draining, *ready, new, now_s=NOW_S + waited_s, gateways=busy)
+        assert (ready[0].id in stops(outcome)) == ended
