@@ -83,4 +83,8 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except subprocess.CalledProcessError as error:  # serai has said why
-        sys.exit(f"the demo ended: `serai {error.cmd[1]}` failed with status {error.returncode}")
+        sys.exit(
+            f"the demo ended: `serai {error.cmd[1]}` failed with status {error.returncode}; "
+            f"what an earlier demo left ends with: SERAI_DATA_DIR={DATA.relative_to(ROOT)} "
+            f"{SERAI.relative_to(ROOT)} down"
+        )

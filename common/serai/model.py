@@ -31,25 +31,6 @@ class ReplicaState(StrEnum):
 
 TERMINAL = frozenset({ReplicaState.STOPPED, ReplicaState.FAILED, ReplicaState.LOST})
 
-_NEXT: dict[ReplicaState, frozenset[ReplicaState]] = {
-    ReplicaState.PENDING: frozenset({ReplicaState.STARTING}) | TERMINAL,
-    ReplicaState.STARTING: frozenset({ReplicaState.LOADING, ReplicaState.READY}) | TERMINAL,
-    ReplicaState.LOADING: frozenset({ReplicaState.READY, ReplicaState.STARTING}) | TERMINAL,
-    ReplicaState.READY: frozenset(
-        {ReplicaState.DRAINING, ReplicaState.LOADING, ReplicaState.STARTING}
-    )
-    | TERMINAL,
-    ReplicaState.DRAINING: TERMINAL,
-    ReplicaState.STOPPED: frozenset(),
-    ReplicaState.FAILED: frozenset(),
-    ReplicaState.LOST: frozenset(),
-}
-
-
-def may_become(now: ReplicaState, then: ReplicaState) -> bool:
-    """Say whether a replica in state `now` may be seen in state `then` next."""
-    return now is then or then in _NEXT[now]
-
 
 class ApiState(StrEnum):
     """What an API is like for its callers."""

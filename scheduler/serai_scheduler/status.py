@@ -61,7 +61,10 @@ def _waiting(version: str, replicas: Sequence[Replica]) -> str:
         if replica.version == version and replica.alive and replica.state != ReplicaState.READY:
             text = f"{replica.state.value} ({replica.reason})" if replica.reason else replica.state
             doing[text] = doing.get(text, 0) + 1
-    return ", ".join(f"{count} {text}" for text, count in sorted(doing.items())) or "starting soon"
+    if doing:
+        return ", ".join(f"{count} {text}" for text, count in sorted(doing.items()))
+    ready = any(r.version == version and r.state is ReplicaState.READY for r in replicas)
+    return "taking over the traffic" if ready else "starting soon"
 
 
 def _newest_failure(record: ApiRecord, replicas: Sequence[Replica]) -> str:

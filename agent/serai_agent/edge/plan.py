@@ -7,7 +7,7 @@ there is no table that could disagree with it.
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from serai.model import Server
 from serai.routes import Route
@@ -88,6 +88,7 @@ def target_of(routes: Sequence[Route], servers: Sequence[Server], seen: Seen) ->
     ready, strange = _ready(usable, servers)
     wanted: dict[Place, Server] = {}
     entries: dict[str, str] = {}
+    doubled: list[str] = []
     for route in usable:
         mine = {version: slot for (api, version), slot in slots.items() if api == route.api}
         serving = {share.version for share in route.versions if share.share}
@@ -97,9 +98,11 @@ def target_of(routes: Sequence[Route], servers: Sequence[Server], seen: Seen) ->
                 wanted[slot, server.id] = server
             if server.version in serving and server.replica not in route.draining:
                 capacity += server.capacity
+        if route.endpoint + "/" in entries:
+            doubled.append(f"route of {route.api!r}: {route.endpoint} is another API's, too")
         entries[route.endpoint + "/"] = entry_for(route, mine, capacity).text()
     problems = [told for route in routes if (told := _route_problem(route)) is not None]
-    return Target(wanted, entries, growth, (*problems, *strange))
+    return Target(wanted, entries, growth, (*problems, *strange, *doubled))
 
 
 def _route_problem(route: Route) -> str | None:
@@ -314,8 +317,3 @@ def _routed(entries: Iterable[str]) -> Iterator[str]:
         entry = parse_entry(text)
         if entry is not None:
             yield from (slot for slot in (entry.stable, entry.canary) if slot)
-
-
-def without_maintenance(seen: Seen) -> Seen:
-    """Return what a reload keeps: a server under maintenance is on its way out."""
-    return replace(seen, servers=tuple(s for s in seen.servers if not s.maintenance))

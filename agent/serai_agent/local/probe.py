@@ -30,7 +30,7 @@ class Prober:
                     body = await response.content.read(READ_LIMIT_BYTES)
                     return _judge(response.status, path, body)
         except aiohttp.ClientConnectorError:
-            return Verdict.REFUSED, "nobody listens yet"
+            return Verdict.REFUSED, f"nothing listens on port {server.port} yet, its $PORT"
         except TimeoutError:
             return Verdict.SILENT, f"GET {path} had no answer within {self._timeout_s:g} s"
         except (aiohttp.ClientError, OSError) as error:

@@ -94,5 +94,8 @@ def _end_leftovers(folder: DataFolder) -> int:
         return 0
     ended = asyncio.run(end_leftovers(folder))
     folder.withdraw()
-    print(f"no `serai up` held {folder.path}; {ended} replicas that it had left were ended")
+    if ended:
+        print(f"no `serai up` held {folder.path}; {ended} replicas that it had left were ended")
+    else:
+        print(f"nothing runs: no `serai up` holds {folder.path}")
     return 0

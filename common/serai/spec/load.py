@@ -30,6 +30,8 @@ def find_file(path: FilePath) -> FilePath:
     Raises ConfigError where there is none.
     """
     if not path.is_dir():
+        if path.suffix == ".py" and path.is_file():
+            raise ConfigError(f"{path} is a Python file; name its folder, or its serai.yaml")
         if path.is_file():
             return path
         raise ConfigError(f"{path} does not exist; name a spec file, or a folder that holds one")
