@@ -209,3 +209,13 @@ async def test_a_replica_that_died_gets_nothing_and_connections_go_elsewhere(
     await dying.stop()
     answers = [await get(client, f"{one.url}/iris") for _ in range(20)]
     assert [status for status, _, _ in answers] == [200] * 20
+
+
+async def test_the_address_that_the_gateway_saw_stands_last_on_one_line(
+    one: Edge, client: aiohttp.ClientSession
+) -> None:
+    backend = await one.backend("x")
+    await one.gateway.apply([route()], [backend.server()])
+    for sent, seen in (({}, "127.0.0.1"), ({"x-forwarded-for": "9.9.9.9"}, "9.9.9.9, 127.0.0.1")):
+        await get(client, f"{one.url}/iris", headers=sent)
+        assert backend.seen[-1].headers.getall("x-forwarded-for") == [seen]
