@@ -31,6 +31,11 @@ def show_all() -> int:
 
 
 def set_one(name: str, url: str, token_file: Path | None, ca: Path | None) -> int:
+    """Add an environment, or change what is given of one; a token stays with its URL."""
+    before = targets.load().named(name)
+    if not url and before is None:
+        raise ConfigError(f"there is no environment {name!r} yet; give its --url")
+    url = url or (before.url if before else "")
     address_of(url)
     if not NAME.fullmatch(name):
         raise ConfigError(f"{name!r} is no name for an environment; use letters, digits and dashes")
@@ -38,8 +43,16 @@ def set_one(name: str, url: str, token_file: Path | None, ca: Path | None) -> in
         raise ConfigError(f"{LOCAL} is always this machine; choose another name")
     if ca is not None:
         context_of(str(ca))
-    token = _token(token_file)
-    one = Target(name=name, url=url.rstrip("/"), token=token, ca=str(ca.absolute()) if ca else "")
+    same = before is not None and before.url == url.rstrip("/")
+    kept_token = before.token if before is not None and same else ""
+    token = kept_token if token_file is None and kept_token else _token(token_file)
+    kept_ca = before.ca if before is not None else ""
+    one = Target(
+        name=name,
+        url=url.rstrip("/"),
+        token=token,
+        ca=str(ca.absolute()) if ca is not None else kept_ca,
+    )
     targets.save(targets.load().with_target(one))
     write([f"{name} is {one.url}"])
     if not token:
@@ -50,11 +63,14 @@ def set_one(name: str, url: str, token_file: Path | None, ca: Path | None) -> in
 def _token(file: Path | None) -> str:
     if file is not None:
         try:
-            return file.read_text().strip()
+            token = file.read_text().strip()
         except UnicodeDecodeError as error:
             raise ConfigError(f"{file} holds no token: it is not text") from error
         except OSError as error:
             raise ConfigError(f"cannot read {file}: {error.strerror}") from error
+        if not token:
+            raise ConfigError(f"{file} is empty; put the token into it")
+        return token
     asks = sys.stdin is not None and sys.stdin.isatty()
     return getpass.getpass("token (not shown): ").strip() if asks else ""
 

@@ -273,7 +273,7 @@ def env_list() -> int:
 @environments.command("set", epilog="example: serai env set lab --url https://serai.lab:7070")
 def env_set(
     name: str,
-    url: Annotated[str, typer.Option(help="URL of the operator API")],
+    url: Annotated[str, typer.Option(help="URL of the operator API")] = "",
     token_file: Annotated[Path | None, typer.Option(help="file with the token")] = None,
     ca: Annotated[Path | None, typer.Option(help="file with certificates to trust")] = None,
 ) -> int:

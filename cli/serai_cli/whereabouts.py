@@ -1,10 +1,12 @@
 """Which data folder a one-machine Serai of this user has, so that the CLI finds it by itself."""
 
+import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
 
 ENDPOINT_FILE = "endpoint.json"
+LOCK_FILE = "lock"
 
 
 def usual_folder() -> Path:
@@ -23,13 +25,26 @@ def folder_in_use() -> Path:
     That is the usual one, or the one that `serai up --data-dir` named last while none runs there.
     """
     usual = usual_folder()
-    if os.environ.get("SERAI_DATA_DIR") or (usual / ENDPOINT_FILE).exists():
+    if os.environ.get("SERAI_DATA_DIR") or _is_held(usual):
         return usual
     with suppress(OSError, UnicodeDecodeError):
         other = Path(_note().read_text())
         if other.is_absolute() and (other / ENDPOINT_FILE).exists():
-            return other
+            # One that crashed is talked to as well, unless the usual one is there to tell of it.
+            return other if _is_held(other) or not (usual / ENDPOINT_FILE).exists() else usual
     return usual
+
+
+def _is_held(folder: Path) -> bool:
+    """Say whether a `serai up` runs in a folder: it holds the lock there until it ends."""
+    try:
+        with (folder / LOCK_FILE).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def remember(folder: Path) -> None:

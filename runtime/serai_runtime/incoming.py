@@ -107,5 +107,6 @@ def headers_of(request: web.BaseRequest) -> dict[str, str]:
     headers: dict[str, str] = {}
     for name, value in request.headers.items():
         key = name.lower()
-        headers[key] = f"{headers[key]}, {value}" if key in headers else value
+        between = "; " if key == "cookie" else ", "
+        headers[key] = f"{headers[key]}{between}{value}" if key in headers else value
     return headers

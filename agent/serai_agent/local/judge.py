@@ -41,10 +41,12 @@ def state_of(facts: Facts) -> tuple[ReplicaState, str]:
         so_far = f", {waited_s:.0f} s so far" if waited_s >= 1 else ""
         return ReplicaState.PENDING, facts.step.text + so_far
     up = sum(1 for health in facts.health if health.up)
-    if up:
+    if up and (facts.was_ready or up == len(facts.health)):
         partly = f"{up} of {len(facts.health)} processes ready" if up < len(facts.health) else ""
         told = (partly, _last_end(facts.status, facts.wall_s))
         return ReplicaState.READY, "; ".join(part for part in told if part)
+    if up:  # the other processes still load: it would serve with a part of what it is given
+        return ReplicaState.LOADING, f"{up} of {len(facts.health)} processes ready"
     phase = _phase(facts.status)
     if phase in LOADING_PHASES:
         return ReplicaState.LOADING, f"the predictor is {phase}"

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from serai.errors import ConfigError
-from serai_cli.whereabouts import ENDPOINT_FILE, forget, remember
+from serai_cli.whereabouts import ENDPOINT_FILE, LOCK_FILE, forget, remember
 
 TOKEN_FILE = "admin-token"
 TOKEN_BYTES = 32
@@ -49,7 +49,7 @@ class DataFolder:
 
     def lock(self) -> None:
         """Take the folder, without a need for room on its disk; ConfigError says who holds it."""
-        self._lock_fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock_fd = os.open(self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -72,7 +72,7 @@ class DataFolder:
     def holder(self) -> int | None:
         """Return the process that holds the folder, or None."""
         try:
-            fd = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
+            fd = os.open(self.path / LOCK_FILE, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
             return None
         try:

@@ -218,7 +218,8 @@ def _with_concurrency(spec: ApiSpec, reader: Reader) -> ApiSpec:
     """Return the spec with as many requests per replica as its predictor can work on."""
     if spec.predictor is None or ("concurrency", "per_replica") in reader.values:
         return spec
-    batch = spec.predictor.batch.max_size if spec.predictor.batch else 1
+    # Two batches: one gathers while the other runs.
+    batch = 2 * spec.predictor.batch.max_size if spec.predictor.batch else 1
     wanted = max(1, spec.predictor.processes) * max(1, spec.predictor.threads, batch)
     per_replica = min(MOST_PER_REPLICA, wanted)
     concurrency = msgspec.structs.replace(spec.concurrency, per_replica=per_replica)

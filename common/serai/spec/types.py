@@ -199,7 +199,7 @@ class Concurrency(SpecPart):
             ge=1,
             le=30_000,
             description="Requests that one replica works on at once; a file that leaves it out gets"
-            " `predictor.processes` times the larger of `threads` and `batch.max_size`",
+            " `predictor.processes` times the larger of `threads` and twice `batch.max_size`",
         ),
     ] = 1
     queue: Annotated[

@@ -79,3 +79,27 @@ def test_bodies_on_their_way_take_no_slot(tmp_path: Path) -> None:
             client = stack.enter_context(socket.create_connection(("127.0.0.1", runtime.ports[0])))
             client.sendall(b"POST /?m=log HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nab")
         assert runtime.get("/?m=log")[0] == 200
+
+
+HANGS_AFTERWARDS = """
+import time
+
+class Predictor:
+    def predict(self):
+        return 1
+
+    def post_predict(self):
+        time.sleep(1000)
+"""
+
+
+def test_a_post_predict_that_hangs_is_told_and_its_thread_is_not_given_out(tmp_path: Path) -> None:
+    path = tmp_path / "predictor.py"
+    path.write_text(HANGS_AFTERWARDS)
+    options = ("--total-timeout-s", "0.3", "--queue", "0")
+    with served(path, tmp_path, *options) as runtime:
+        assert runtime.get("/")[0] == 200
+        told = runtime.event("post_predict failed")
+        assert told["why"] == "it did not end within 0.3 s" and told["request_id"]
+        status, body = runtime.get("/")
+        assert (status, body["error"]["code"]) == (503, "overloaded")

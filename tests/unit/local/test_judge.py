@@ -50,7 +50,9 @@ def test_its_states_follow_its_answers() -> None:
         "the predictor is importing",
     )
     assert state_of(facts(UP)) == (ReplicaState.READY, "")
-    assert state_of(facts(UP, WAITS)) == (ReplicaState.READY, "1 of 2 processes ready")
+    assert state_of(facts(UP, WAITS)) == (ReplicaState.LOADING, "1 of 2 processes ready")
+    back = facts(UP, WAITS, was_ready=True)
+    assert state_of(back) == (ReplicaState.READY, "1 of 2 processes ready")
     assert state_of(facts(UP, stopping=True))[0] is ReplicaState.DRAINING
 
 
