@@ -61,7 +61,10 @@ def lock(path: Path, upgrade: bool, env: str) -> int:
     for place in written:
         write([f"wrote {place}; deploys use it while the requirements stay the same"])
     if not written:
-        note("no predictor here has a requirements file: there is nothing to lock")
+        note(
+            "no predictor here has a requirements file; with one (an empty one is enough) what the "
+            "runtime needs is locked"
+        )
     return DONE
 
 

@@ -124,6 +124,7 @@ def write_locks(path: Path, client: Client, upgrade: bool) -> tuple[Path, ...]:
             )
     for place, lock in made.items():
         write(place, lock)
+        place.chmod(0o644)  # colleagues and CI deploy from it, too
     return tuple(made)
 
 

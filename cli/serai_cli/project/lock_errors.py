@@ -47,8 +47,8 @@ def explained(output: str, asked: Asked) -> SeraiError:
         where = _FETCH.search(told)
         return Unavailable(
             f"{asked.name}: the package index{' at ' + where[1] if where else ''} cannot be "
-            "reached; check the network and UV_DEFAULT_INDEX, then deploy again (a serai.lock in "
-            "the folder needs no network)"
+            "reached; check the network and UV_DEFAULT_INDEX, then try again (requirements with "
+            "the serai.lock that `serai lock` writes beside them need no network)"
         )
     return ConfigError(f"{asked.name}: {_in_words(told, asked)}")
 
