@@ -120,8 +120,8 @@ def dockerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def containers(*specs: Container) -> Version:
     """Return a version of containers that see this machine's Python."""
-    places = ("/usr", sys.base_prefix)
-    mounts = tuple(Mount(host=place, path=place) for place in places)
+    places = {"/usr", sys.base_prefix}
+    mounts = tuple(Mount(host=place, path=place) for place in sorted(places))
     plain = version(mounts=mounts)
     content = msgspec.structs.replace(
         plain.content,
