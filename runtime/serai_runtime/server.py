@@ -305,15 +305,16 @@ class Server:
             assert self.service is not None
             limit_s = self._options.total_timeout_s
             try:
-                async with asyncio.timeout(limit_s):
+                async with asyncio.timeout(limit_s) as limit:
                     await self.service.after(offered, response)
-            except TimeoutError as error:
-                # Its thread is not free yet: it counts as one that somebody has given up.
-                self._recount_abandoned()
-                why = f"it did not end within {limit_s:g} s" if not str(error) else str(error)
-                facts: dict[str, Any] = {"request_id": request_id, "why": why}
-                self._log("post_predict failed", level="error", **facts)
             except Exception as error:  # noqa: BLE001  # the user's predictor may raise anything
+                if limit.expired():
+                    # Its thread is not free yet: it counts as one that somebody has given up.
+                    self._recount_abandoned()
+                    why = f"it did not end within {limit_s:g} s"
+                    facts: dict[str, Any] = {"request_id": request_id, "why": why}
+                    self._log("post_predict failed", level="error", **facts)
+                    return
                 self._log.failure("post_predict failed", error, request_id=request_id)
 
         task = asyncio.get_running_loop().create_task(run())

@@ -10,10 +10,10 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
 import uv
 
 from serai.errors import ConfigError, SeraiError, Unavailable
+from serai_agent.leftovers import end_marked
 
 OWN = f"{sys.version_info.major}.{sys.version_info.minor}"
 LISTED = re.compile(r"\w+-(\d+\.\d+)\.\d")
@@ -34,14 +34,7 @@ MISSING_WORDS = (
 
 def end_leftovers(builds: Path) -> int:
     """Kill what a crash left building below a folder; return how many processes. For a thread."""
-    ended: list[psutil.Process] = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(BUILDS_VARIABLE) == str(builds):
-                process.kill()
-                ended.append(process)
-    psutil.wait_procs(ended, timeout=1.0)
-    return len(ended)
+    return end_marked(BUILDS_VARIABLE, str(builds))
 
 
 async def make_environment(home: Path, python: str, limit_s: float) -> None:

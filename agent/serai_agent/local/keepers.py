@@ -8,10 +8,9 @@ import signal
 import sys
 from pathlib import Path
 
-import psutil
-
 from serai import wire
 from serai.errors import ConfigError, Unavailable
+from serai_agent.leftovers import end_marked
 from serai_agent.local.folder import Launch, ReplicaFolder, Stop, disk_error
 
 KEEPER = Path(__file__).with_name("keeper.py")
@@ -93,15 +92,6 @@ def ask_to_end(folder: ReplicaFolder, grace_s: float) -> None:
 def end_leftovers(folder: ReplicaFolder) -> int:
     """Kill what a dead keeper left running; return how many processes that were.
 
-    They are recognised by their TMPDIR, which no other replica has, not by process ids, which may
-    be somebody else's by now. Blocks for up to about a second.
+    They are recognised by their TMPDIR, which no other replica has. For a thread.
     """
-    mark = str(folder.temporary)
-    ended: list[psutil.Process] = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get("TMPDIR") == mark:
-                process.kill()
-                ended.append(process)
-    psutil.wait_procs(ended, timeout=1.0)
-    return len(ended)
+    return end_marked("TMPDIR", str(folder.temporary))
