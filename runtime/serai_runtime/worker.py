@@ -73,6 +73,7 @@ class Worker:
         web_server = self._make_web_server()
         listener = await loop.create_server(web_server, sock=sock, backlog=BACKLOG)
         beating = loop.create_task(self._beat())
+        self._enter(Phase.IMPORTING)
         try:
             failed = await self._load_until_stopped()
             if failed is not None:

@@ -33,6 +33,8 @@ from serai_agent.cache.runtime import runtime_digest
 from serai_agent.cache.runtimes import kept_runtime
 from serai_agent.cache.settings import CacheSettings
 
+log = logging.getLogger(__name__)
+
 MARKER = "serai-environment.json"
 LOCK_PERIOD_S = 0.2
 UNFINISHED_KEPT_S = 86_400.0
@@ -67,9 +69,6 @@ def recipe_of(lock_digest: str, python: str, runtime: str = "") -> Recipe:
     return Recipe(
         lock=lock_digest, python=python, runtime=runtime or runtime_digest(), platform=here
     )
-
-
-log = logging.getLogger(__name__)
 
 
 class EnvironmentCache:
@@ -187,10 +186,10 @@ def fingerprint(home: Path) -> str:
         folders.sort()
         with contextlib.suppress(ValueError):
             folders.remove("__pycache__")
+        inside = os.path.relpath(parent, home)
         for name in sorted(names):
-            found = os.lstat(os.path.join(parent, name))
-            inside = os.path.relpath(os.path.join(parent, name), home)
-            hashing.update(f"{inside}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
+            found = os.lstat(f"{parent}/{name}")
+            hashing.update(f"{inside}/{name}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
     return hashing.hexdigest()
 
 

@@ -47,7 +47,7 @@ def state_of(facts: Facts) -> tuple[ReplicaState, str]:
         return ReplicaState.READY, "; ".join(part for part in told if part)
     if up:  # the other processes still load: it would serve with a part of what it is given
         return ReplicaState.LOADING, f"{up} of {len(facts.health)} processes ready"
-    phase = _phase(facts.status)
+    phase = _phase(facts.status, 0)
     if phase in LOADING_PHASES:
         return ReplicaState.LOADING, f"the predictor is {phase}"
     if phase.startswith("pulling "):
@@ -69,15 +69,21 @@ def _last_end(status: RuntimeStatus | None, wall_s: float) -> str:
     return f"restarted ({newest.why})"
 
 
-def _phase(status: RuntimeStatus | None) -> str:
-    return status.processes[0].phase if status is not None and status.processes else ""
+def _phase(status: RuntimeStatus | None, index: int) -> str:
+    """Return what the runtime says one process does; nothing where there is no runtime."""
+    if status is None or index >= len(status.processes):
+        return ""
+    return status.processes[index].phase
 
 
 def serves(status: RuntimeStatus | None, index: int) -> bool:
     """Say whether the runtime itself calls a process ready; yes where there is no runtime."""
-    if status is None or index >= len(status.processes):
-        return True
-    return status.processes[index].phase == "ready"
+    return _phase(status, index) in ("", "ready")
+
+
+def loads(status: RuntimeStatus | None, index: int) -> bool:
+    """Say whether the runtime tells that a process loads its predictor."""
+    return _phase(status, index) in LOADING_PHASES
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from serai.model import Replica, ReplicaState, Server
 from serai_agent.local.body import Body
 from serai_agent.local.folder import Order, Ready, ReplicaFolder
 from serai_agent.local.health import Health, Verdict, after, probe_period_s
-from serai_agent.local.judge import End, Facts, Step, serves, state_of
+from serai_agent.local.judge import End, Facts, Step, loads, serves, state_of
 from serai_agent.local.logfiles import last_lines
 from serai_agent.local.logline import Source
 from serai_agent.local.place import Cache
@@ -29,6 +29,8 @@ T = TypeVar("T")
 
 TURN_S = 0.1
 TURN_READY_S = 0.25
+LOADING_TURN_S = 0.02
+LOADING_PROBE_S = 1.0
 CLASH_WORDS = ("address already in use", "eaddrinuse")
 
 
@@ -290,7 +292,7 @@ class LocalReplica:
 
     async def _probe(self, index: int, server: Server) -> None:
         readiness = self.order.version.content.readiness
-        began_s = self._now()
+        period_s, began_s = readiness.period.seconds, self._now()
         known = False
         while not self._clash:
             verdict, said = await self._around.prober.ask(server, readiness.path)
@@ -302,8 +304,20 @@ class LocalReplica:
                 known = True
             self._heed(index, verdict, said)
             age_s = self._now() - began_s
-            health = self._health[index]
-            await self._around.clock.sleep(probe_period_s(health, readiness.period.seconds, age_s))
+            await self._pause(index, probe_period_s(self._health[index], period_s, age_s))
+
+    async def _pause(self, index: int, period_s: float) -> None:
+        """Wait for the next probe; while the runtime tells that it loads, for it to tell more.
+
+        A probe takes Python's lock from the thread that loads, so that needless ones delay it.
+        """
+        clock = self._around.clock
+        if not loads(self._body.status(), index):
+            await clock.sleep(period_s)
+            return
+        until_s = clock.now() + max(period_s, LOADING_PROBE_S)
+        while loads(self._body.status(), index) and clock.now() < until_s:
+            await clock.sleep(LOADING_TURN_S)
 
     def _heed(self, index: int, verdict: Verdict, said: str) -> None:
         failures = self.order.version.content.readiness.failures

@@ -29,6 +29,21 @@ async def ask(url: str, payload: Any) -> Any:
         return await response.json()
 
 
+def test_it_tells_that_it_imports(tmp_path: Path) -> None:
+    predictor = write(
+        tmp_path,
+        "import time\n"
+        "from pathlib import Path\n"
+        "while not Path(__file__).with_name('go').exists(): time.sleep(0.01)\n"
+        "class Predictor:\n def predict(self, payload): return payload\n",
+    )
+    with served(predictor, tmp_path, wait=False) as runtime:
+        until(lambda: runtime.get("/readyz") == (503, {"phase": "importing"}), 20)
+        until(lambda: runtime.status()["processes"][0]["phase"] == "importing")
+        (tmp_path / "go").touch()
+        until(runtime.ready)
+
+
 def test_it_answers_probes_while_the_predictor_loads(tmp_path: Path) -> None:
     with served("loading", tmp_path, wait=False) as runtime:
         until(lambda: runtime.get("/readyz") == (503, {"phase": "loading"}), 20)

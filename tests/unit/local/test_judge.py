@@ -11,7 +11,7 @@ from serai_agent.local.folder import (
     RuntimeStatus,
 )
 from serai_agent.local.health import Health, Verdict
-from serai_agent.local.judge import End, Facts, Step, end_of, serves, state_of
+from serai_agent.local.judge import End, Facts, Step, end_of, loads, serves, state_of
 
 UP = Health(up=True, was_up=True, passed=1, last=Verdict.READY)
 WAITS = Health(failed=1, last=Verdict.REFUSED, said="nobody listens yet")
@@ -83,6 +83,14 @@ def test_the_runtime_has_a_say_in_which_process_serves() -> None:
     )
     assert serves(status, 0) and not serves(status, 1)
     assert serves(None, 1)
+
+
+def test_the_runtime_tells_which_process_loads() -> None:
+    phases = ("starting", "importing", "loading", "ready")
+    processes = tuple(RuntimeProcess(index=n, phase=phase) for n, phase in enumerate(phases))
+    status = RuntimeStatus(processes=processes)
+    assert [loads(status, index) for index in range(5)] == [False, True, True, False, False]
+    assert not loads(None, 0)
 
 
 def ended(**changes: object) -> KeeperState:
