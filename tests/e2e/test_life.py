@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import threading
 from pathlib import Path
@@ -57,6 +58,19 @@ def test_a_crash_stops_no_request_and_doubles_no_replica(own: Serai, tmp_path: P
     assert {r["replica"]["id"] for r in own.describe("hello")["replicas"]} == ids
     for _ in range(20):
         assert call(f"{own.url}/hello", b'{"name": "x"}', JSON).status == 200
+
+
+def test_a_taken_port_leaves_the_haproxy_of_a_crash_as_it_is(own: Serai, tmp_path: Path) -> None:
+    own.deploy(write_predictor(tmp_path / "hello", HELLO))
+    own.kill()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        refused = own.run("up", "--port", port, "--control-port", str(free_port()), timeout_s=60)
+    assert refused.returncode == 3
+    assert "Address already in use" in refused.stderr and port in refused.stderr
+    assert call(f"{own.url}/hello", b'{"name": "x"}', JSON).status == 200
 
 
 def test_ctrl_c_lets_requests_in_flight_finish(own: Serai, tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ class HaproxyProcess:
     def bound_its_words(self) -> None:
         """Empty the file of HAProxy's own messages when it has become long."""
         with contextlib.suppress(OSError):
-            if self._told.stat().st_size > WORDS_LIMIT_BYTES:
+            if self._told_bytes() > WORDS_LIMIT_BYTES:
                 os.truncate(self._told, 0)
 
     async def start(self, host: str, port: int) -> bool:
@@ -256,7 +256,7 @@ class HaproxyProcess:
         goes on in both cases.
         """
         await self.check()
-        before = await self._worker()
+        before, heard = await self._worker(), self._told_bytes()
 
         async def renewed() -> bool:
             return await self._worker() not in (before, None)
@@ -269,7 +269,14 @@ class HaproxyProcess:
             # The master answers anew a little later than its new worker.
             await self._wait(self._master_answers, START_LIMIT_S)
         except TimeoutError:
-            raise Unavailable("HAProxy did not take its new configuration") from None
+            with self._told.open("rb") as words:
+                words.seek(heard)
+                told = parse_faults(words.read().decode(errors="replace"))
+            raise Unavailable(f"HAProxy did not take its new configuration: {told}") from None
+
+    def _told_bytes(self) -> int:
+        """Return how much HAProxy has said so far."""
+        return self._told.stat().st_size if self._told.exists() else 0
 
     async def _master_answers(self) -> bool:
         with contextlib.suppress(Unavailable):
