@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 BENCHES := $(patsubst bench/%/__main__.py,%,$(wildcard bench/*/__main__.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check-fast bench clean
+.PHONY: help setup demo engine test lint check-fast bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -19,8 +19,12 @@ $(VENV)/.complete: pyproject.toml uv.lock tools/setup.sh
 demo: $(VENV)/.complete ## Serve an example and call it (ONCE=1 ends by itself)
 	@$(BIN)/python tools/demo.py $(if $(ONCE),--once)
 
+engine: $(VENV)/.complete ## Build the pinned Nomad and Consul into .engine/bin
+	@sh tools/engine/build.sh $(BIN)/python
+
 test: $(VENV)/.complete ## Run all checks and all tests
 	@sh tools/system_packages.sh test
+	@sh tools/engine/build.sh $(BIN)/python
 	@sh tools/test.sh
 
 lint: $(VENV)/.complete ## Run the checks without the tests

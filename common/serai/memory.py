@@ -3,10 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 
+from serai.clock import Clock
 from serai.errors import Refused
+from serai.lease import LeaseSettings
 from serai.model import Server
 from serai.registry import Listing
-from serai.store import MAX_VALUE_BYTES, Entry, Snapshot, Write
+from serai.store import Entry, Snapshot, Write, check_sizes
+
+LEASE_TURN_S = 0.02
 
 
 class Changes:
@@ -61,12 +65,8 @@ def check_writes(
     """Raise Refused when a commit breaks a rule that every store has in common."""
     if epoch < highest_epoch:
         raise Refused(f"epoch {epoch} is over: {highest_epoch} has been seen", "fenced")
+    check_sizes(writes)
     for write in writes:
-        if write.value is not None and len(write.value) > MAX_VALUE_BYTES:
-            raise Refused(
-                f"{write.key} would hold {len(write.value)} bytes; {MAX_VALUE_BYTES} are allowed",
-                "too_large",
-            )
         found = revisions.get(write.key, 0)
         if write.expect is not None and found != write.expect:
             raise Refused(
@@ -125,6 +125,59 @@ class MemoryStore:
     async def raise_epoch(self) -> int:
         self._epoch += 1
         return self._epoch
+
+
+class LeaseBoard:
+    """Who has the lease that several `MemoryLease`s share, and until when nobody else can."""
+
+    def __init__(self) -> None:
+        self.holder: object = None
+        self.kept_until_s = 0.0
+
+
+class MemoryLease:
+    """A lease among the schedulers of one process, on a clock that may be a simulated one."""
+
+    def __init__(self, board: LeaseBoard, clock: Clock, settings: LeaseSettings) -> None:
+        self._board = board
+        self._clock = clock
+        self._settings = settings
+        self._safe_until_s = 0.0
+
+    @property
+    def held(self) -> bool:
+        return self._board.holder is self and self._clock.now() < self._safe_until_s
+
+    async def acquire(self, wait_s: float) -> bool:
+        until_s = self._clock.now() + wait_s
+        while not self._take():
+            left_s = until_s - self._clock.now()
+            if left_s <= 0:
+                return False
+            await self._clock.sleep(min(LEASE_TURN_S, left_s))
+        return True
+
+    def _take(self) -> bool:
+        now_s = self._clock.now()
+        free = self._board.holder in (None, self) or now_s >= self._board.kept_until_s
+        if free:
+            self._board.holder = self
+            self._prolong()
+        return free
+
+    def _prolong(self) -> None:
+        now_s = self._clock.now()
+        self._safe_until_s = self._settings.safe_until_s(now_s)
+        self._board.kept_until_s = now_s + self._settings.ttl_s + self._settings.lock_delay_s
+
+    async def renew(self) -> None:
+        if not self.held:
+            raise Refused("the lease is over", "lease_lost")
+        self._prolong()
+
+    async def release(self) -> None:
+        if self._board.holder is self:
+            self._board.holder = None
 
 
 def _key(entry: Entry) -> str:

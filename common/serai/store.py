@@ -3,9 +3,14 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from serai.errors import Refused
 from serai.model import Value
 
-MAX_VALUE_BYTES = 512 * 2**10
+MAX_VALUE_BYTES = 256 * 2**10
+MAX_COMMIT_BYTES = 320 * 2**10
+MAX_WRITES = 124
+"""What one commit may hold, in any store: Consul takes transactions of 512 KiB, in which values
+grow by a third, and of 128 operations, some of which are the fence."""
 
 
 class Entry(Value):
@@ -42,14 +47,17 @@ class Store(Protocol):
     async def scan(self, prefix: str) -> Snapshot: ...
 
     async def watch(self, prefix: str, after: int, wait_s: float) -> Snapshot:
-        """Return once something below `prefix` changed after that revision, or after `wait_s`."""
+        """Return once something below `prefix` changed after that revision, or after `wait_s`.
+
+        It may return early without a change, and at a lower revision when the store was set back.
+        """
         ...
 
     async def commit(self, writes: Sequence[Write], epoch: int) -> int:
         """Carry out all writes or none; return the store's new revision.
 
         Raises Refused with code `fenced` when a higher epoch has been seen, `conflict` when a
-        key is not at the revision expected, `too_large` when a value passes MAX_VALUE_BYTES;
+        key is not at the revision expected, `too_large` when a limit above is passed;
         Unavailable when the disk is full or the store is away.
         """
         ...
@@ -57,3 +65,25 @@ class Store(Protocol):
     async def raise_epoch(self) -> int:
         """Return a new epoch, higher than any before; orders of lower ones are refused."""
         ...
+
+
+def check_sizes(writes: Sequence[Write]) -> None:
+    """Raise Refused with code `too_large` for what a commit may not hold. Pure."""
+    if len(writes) > MAX_WRITES:
+        raise Refused(
+            f"{len(writes)} keys would change at once; {MAX_WRITES} may: "
+            "deploy fewer APIs together",
+            "too_large",
+        )
+    sizes = {write.key: len(write.value) for write in writes if write.value is not None}
+    for key, size in sizes.items():
+        if size > MAX_VALUE_BYTES:
+            raise Refused(
+                f"{key} would hold {size} bytes; {MAX_VALUE_BYTES} are allowed", "too_large"
+            )
+    if (total := sum(sizes.values())) > MAX_COMMIT_BYTES:
+        raise Refused(
+            f"the change holds {total} bytes; {MAX_COMMIT_BYTES} are allowed at once: "
+            "deploy fewer APIs together",
+            "too_large",
+        )

@@ -1,21 +1,34 @@
 """One suite for every store."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from serai.clock import SystemClock
+from serai.consul.client import ConsulClient, ConsulSettings
+from serai.consul.store import ConsulStore
 from serai.errors import Refused
 from serai.memory import MemoryStore
-from serai.store import MAX_VALUE_BYTES, Store, Write
+from serai.store import MAX_COMMIT_BYTES, MAX_VALUE_BYTES, MAX_WRITES, Store, Write
 from serai_scheduler.store.sqlite import SqliteStore
+from tests.cluster.agents import ConsulAgent
+
+REAL = pytest.param("consul", marks=pytest.mark.engines)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", REAL])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
     if request.param == "memory":
         yield MemoryStore()
+        return
+    if request.param == "consul":
+        agent: ConsulAgent = request.getfixturevalue("consul_agent")
+        client = ConsulClient(ConsulSettings(port=agent.port))
+        yield ConsulStore(client, SystemClock(), prefix=f"{uuid.uuid4()}/")
+        await client.close()
         return
     opened = SqliteStore(tmp_path / "store.db")
     await opened.open()
@@ -72,10 +85,38 @@ async def test_a_lower_epoch_is_fenced(store: Store) -> None:
 
 
 async def test_values_are_bounded(store: Store) -> None:
-    await store.commit([put("a", "x" * MAX_VALUE_BYTES)], epoch=0)
+    whole, rest = divmod(MAX_COMMIT_BYTES, MAX_VALUE_BYTES)
+    sizes = [*([MAX_VALUE_BYTES] * whole), rest]
+    await store.commit([put(f"{n}", "x" * size) for n, size in enumerate(sizes)], epoch=0)
+    await store.commit([put(f"many/{'k' * 100}{n}", "x") for n in range(MAX_WRITES)], epoch=0)
+    for writes in (
+        [put("a", "x" * (MAX_VALUE_BYTES + 1))],
+        [put(f"{n}", "x" * size) for n, size in enumerate([*sizes, 1])],
+        [put(f"{n}", "x") for n in range(MAX_WRITES + 1)],
+    ):
+        with pytest.raises(Refused) as caught:
+            await store.commit(writes, epoch=0)
+        assert caught.value.code == "too_large"
+
+
+async def test_a_delete_can_expect_what_it_deletes(store: Store) -> None:
+    first = await store.commit([put("a", "1"), put("b", "1")], epoch=0)
     with pytest.raises(Refused) as caught:
-        await store.commit([put("a", "x" * (MAX_VALUE_BYTES + 1))], epoch=0)
-    assert caught.value.code == "too_large"
+        await store.commit([Write(key="a", value=None, expect=first + 5)], epoch=0)
+    assert caught.value.code == "conflict"
+    second = await store.commit([Write(key="a", value=None, expect=first)], epoch=0)
+    assert second > first and await store.get("a") is None
+    await store.commit([Write(key="a", value=None, expect=0), put("b", "2")], epoch=0)
+    with pytest.raises(Refused):
+        await store.commit([Write(key="b", value=None, expect=0)], epoch=0)
+
+
+async def test_a_delete_alone_is_seen_by_those_who_watch_from_before_it(store: Store) -> None:
+    await store.commit([put("apis/a", "1")], epoch=0)
+    seen = await store.scan("apis/")
+    assert await store.commit([Write(key="apis/a", value=None)], epoch=0) > seen.revision
+    found = await asyncio.wait_for(store.watch("apis/", seen.revision, wait_s=30), 5)
+    assert found.entries == () and found.revision > seen.revision
 
 
 async def test_a_watch_returns_at_a_change_below_its_prefix_only(store: Store) -> None:

@@ -1,0 +1,1 @@
+"""Consul as Serai uses it: its key-value store, its locks and its registry of services."""

@@ -1,0 +1,157 @@
+"""The only module that imports py-consul: calls with deadlines, and its errors as ours."""
+
+import asyncio
+import json
+import warnings
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Self, TypeVar
+
+import aiohttp
+from consul import aio, base, exceptions
+
+from serai.errors import ConfigError, Refused, Unavailable
+from serai.model import Value
+
+T = TypeVar("T")
+
+CALL_LIMIT_S = 10.0
+LONGEST_WAIT_S = 120.0
+CONNECTIONS = 190
+"""Consul allows 200 for each client address (limits.http_max_conns_per_client)."""
+
+
+class ConsulSettings(Value):
+    """Where Consul is. `ca` is a file of certificates to trust, "" for the system's."""
+
+    host: str = "127.0.0.1"
+    port: int = 8500
+    tls: bool = False
+    ca: str = ""
+    token: str = ""
+    connections: int = CONNECTIONS
+
+
+class Answer(Value):
+    """What Consul answered. `index` is that of a read, 0 where there is none."""
+
+    status: int
+    body: str
+    index: int = 0
+
+
+class ConsulClient:
+    """Calls to one Consul agent, for an `async with` block; or make it in a loop and `close` it."""
+
+    def __init__(self, settings: ConsulSettings) -> None:
+        scheme = "https" if settings.tls else "http"
+        self.address = f"{scheme}://{settings.host}:{settings.port}"
+        try:
+            with warnings.catch_warnings():  # py-consul gives aiohttp arguments of old
+                warnings.simplefilter("ignore", DeprecationWarning)
+                self._consul = aio.Consul(
+                    host=settings.host,
+                    port=settings.port,
+                    scheme=scheme,
+                    verify=(settings.ca or True) if settings.tls else False,
+                    connections_limit=settings.connections,
+                    connections_timeout=CALL_LIMIT_S,
+                )
+        except OSError as error:
+            raise ConfigError(f"cannot use the certificates {settings.ca}: {error}") from error
+        # Not as an argument: there a variable of the environment would win.
+        self._consul.token = settings.token or None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections; nothing may be called afterwards."""
+        await self._consul.close()
+
+    async def get(
+        self, path: str, params: Mapping[str, str | int] | None = None, *, wait_s: float = 0.0
+    ) -> Answer:
+        """Read; 404 is an answer. `wait_s` is how long a blocking query may take.
+
+        Raises Unavailable when Consul does not answer or has no leader, Refused with code
+        `consul_forbidden` when the token does not suffice.
+        """
+        asked = list((params or {}).items())
+        # A blocking query takes up to a sixteenth longer than it was told to.
+        limit_s = CALL_LIMIT_S + wait_s * 17 / 16
+        headers = self._consul.prepare_headers(None)
+        http = self._consul.http
+        return await self._told(
+            http.get(_answer, path, asked, headers, connections_timeout=limit_s), limit_s
+        )
+
+    async def put(
+        self, path: str, body: object, params: Mapping[str, str | int] | None = None
+    ) -> Answer:
+        """Write JSON; 404 and 409 are answers. Never repeated: an answer may be lost.
+
+        Raises as `get` does, and Refused with code `too_large`.
+        """
+        asked = list((params or {}).items())
+        headers = self._consul.prepare_headers(None)
+        data = json.dumps(body)
+        return await self._told(
+            self._consul.http.put(_answer, path, asked, data, headers), CALL_LIMIT_S
+        )
+
+    async def entries(
+        self, key: str, *, recurse: bool, index: int = 0, wait_s: float = 0.0
+    ) -> tuple[int, Sequence[Mapping[str, Any]]]:
+        """Return the index and the entries of a key, or of all below it; none is no error.
+
+        With an `index` it returns once there is a later one, or after `wait_s`.
+        """
+        wait_s = min(wait_s, LONGEST_WAIT_S)
+        limit_s = CALL_LIMIT_S + wait_s * 17 / 16
+        asked = self._consul.kv.get(
+            key,
+            recurse=recurse,
+            index=index or None,
+            wait=f"{max(1, round(wait_s * 1000))}ms",
+            connections_timeout=limit_s,
+        )
+        found, entries = await self._told(asked, limit_s)
+        listed = entries if isinstance(entries, list) else [entries] if entries else []
+        return int(found), listed
+
+    async def _told(self, call: Awaitable[T], limit_s: float) -> T:
+        with self._translated():
+            async with asyncio.timeout(limit_s):
+                return await call
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except exceptions.ACLPermissionDenied as error:
+            raise Refused(
+                f"Consul at {self.address} refuses the token: {error}", "consul_forbidden"
+            ) from error
+        except exceptions.ConsulException as error:
+            raise Unavailable(f"Consul at {self.address} failed: {error}") from error
+        except TimeoutError as error:
+            raise Unavailable(f"Consul at {self.address} did not answer in time") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unavailable(f"Consul at {self.address} does not answer: {error}") from error
+
+
+def _answer(response: base.Response) -> Answer:
+    """Return what py-consul got; its own callback would hide why a transaction was refused."""
+    body = response.body.strip()
+    if response.code == 403:
+        raise exceptions.ACLPermissionDenied(body)
+    if response.code == 413:
+        raise Refused(f"Consul takes no more at once: {body}", "too_large")
+    if response.code >= 400 and response.code not in (404, 409):
+        raise exceptions.ConsulException(f"{response.code} {body}")
+    index = int(response.headers.get("X-Consul-Index", 0))
+    return Answer(status=response.code, body=body, index=index)
