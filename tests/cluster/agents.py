@@ -92,6 +92,7 @@ class ConsulAgent(Agent):
             "disable_update_check": True,
             "session_ttl_min": "1s",
             "performance": {"raft_multiplier": 1},
+            "limits": {"http_max_conns_per_client": 700},
             "ports": {
                 **{"http": self.port, "dns": self.dns},
                 **{"server": free_port(), "serf_lan": free_port(), "serf_wan": -1},

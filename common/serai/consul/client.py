@@ -17,8 +17,9 @@ T = TypeVar("T")
 
 CALL_LIMIT_S = 10.0
 LONGEST_WAIT_S = 120.0
-CONNECTIONS = 190
-"""Consul allows 200 for each client address (limits.http_max_conns_per_client)."""
+CONNECTIONS = 600
+"""One for each API that is followed, and some. Consul's own limit for a client's address has to be
+above it: limits.http_max_conns_per_client, 200 unless set."""
 
 
 class ConsulSettings(Value):

@@ -1,0 +1,98 @@
+"""The registry of a cluster when there are many APIs, and when Consul goes away."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import psutil
+import pytest
+
+from serai.clock import SystemClock
+from serai.consul.client import ConsulClient, ConsulSettings
+from serai.consul.registry import ConsulRegistry
+from serai.consul.services import meta_of, service_name
+from serai.model import Server
+from tests.cluster.agents import ConsulAgent, consul
+from tests.support.wait import auntil
+from tests.unit.edge.values import server
+
+pytestmark = pytest.mark.engines
+APIS = 250
+
+
+def put(agent: ConsulAgent, path: str, body: Any = None) -> None:
+    url = f"http://127.0.0.1:{agent.port}/v1/agent/{path}"
+    with urlopen(Request(url, json.dumps(body).encode(), method="PUT"), timeout=5):
+        return
+
+
+def register(agent: ConsulAgent, one: Server) -> None:
+    instance = {
+        "ID": one.id,
+        "Name": service_name(one.api),
+        "Address": one.host,
+        "Port": one.port,
+        "Meta": meta_of(one, 0),
+        "Check": {"CheckID": f"ready:{one.id}", "TTL": "1h", "Status": "passing"},
+    }
+    put(agent, "service/register", instance)
+
+
+@asynccontextmanager
+async def followed(agent: ConsulAgent) -> AsyncIterator[ConsulRegistry]:
+    async with ConsulClient(ConsulSettings(port=agent.port)) as client:
+        registry = ConsulRegistry(client, SystemClock())
+        running = asyncio.create_task(registry.run())
+        try:
+            yield registry
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+async def until(
+    registry: ConsulRegistry, holds: Callable[[tuple[Server, ...]], bool], within_s: float = 20.0
+) -> None:
+    after = -1
+    async with asyncio.timeout(within_s):
+        while not holds((found := await registry.watch(after, within_s)).servers):
+            after = found.revision
+
+
+async def test_one_gateway_follows_250_apis(tmp_path: Path) -> None:
+    with consul(tmp_path / "own") as agent:
+        servers = [server(api=f"api-{number}") for number in range(APIS)]
+        for one in servers:
+            register(agent, one)
+        async with followed(agent) as registry:
+            await until(registry, lambda found: len(found) == APIS)
+            # All wait at once, each on a connection of its own.
+            await auntil(lambda: len(psutil.Process().net_connections()) > APIS)
+            put(agent, f"check/fail/ready:{servers[7].id}")
+            await until(registry, lambda found: servers[7] not in found, within_s=2.0)
+            put(agent, f"service/deregister/{servers[8].id}")
+            await until(registry, lambda found: servers[8] not in found, within_s=2.0)
+            assert len((await registry.watch(-1, 0)).servers) == APIS - 2
+            put(agent, f"check/pass/ready:{servers[7].id}")
+            await until(registry, lambda found: servers[7] in found, within_s=2.0)
+
+
+async def test_while_consul_is_away_the_last_list_stays(tmp_path: Path) -> None:
+    with consul(tmp_path / "own") as agent:
+        one, two = server(), server(number=2)
+        register(agent, one)
+        async with followed(agent) as registry:
+            await until(registry, lambda found: found == (one,))
+            before = await registry.watch(-1, 0)
+            agent.kill()
+            assert await registry.watch(before.revision, 1.0) == before
+            agent.start()
+            register(agent, two)
+            put(
+                agent, f"check/pass/ready:{one.id}"
+            )  # a new Consul does not trust a check of before
+            await until(registry, lambda found: set(found) == {one, two})
