@@ -12,6 +12,7 @@ from pathlib import Path
 
 from serai import wire
 from serai.bundle import MAX_MANIFEST_BYTES, BundleFile, Manifest, check_manifest
+from serai.cache_names import BUNDLES, MANIFEST_SUFFIX
 from serai.clock import Clock
 from serai.errors import ConfigError, SeraiError, ungrouped
 from serai.model import digest_of
@@ -28,7 +29,6 @@ from serai_agent.cache.prune import Bounds, Kept, to_remove
 from serai_agent.cache.settings import CacheSettings
 
 UNFINISHED_KEPT_S = 86_400.0
-MANIFEST_SUFFIX = ".manifest"
 UNTOUCHED_NS = 315_532_800 * 10**9
 """The time of every file of a bundle (1980, the earliest that zip knows): a write changes it."""
 
@@ -40,7 +40,7 @@ class BundleCache:
         self, clock: Clock, folder: Path, fetch: Fetch, settings: CacheSettings | None = None
     ) -> None:
         self._clock = clock
-        self._trees = folder / "bundles"
+        self._trees = folder / BUNDLES
         self._files = folder / "files"
         self._fetch = fetch
         self._settings = settings or CacheSettings()

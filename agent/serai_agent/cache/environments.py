@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from serai import wire
+from serai.cache_names import ENVIRONMENT_MARKER, ENVIRONMENTS, environment_name
 from serai.clock import Clock
 from serai.errors import ConfigError
 from serai.model import Value, digest_of
@@ -35,7 +36,6 @@ from serai_agent.cache.settings import CacheSettings
 
 log = logging.getLogger(__name__)
 
-MARKER = "serai-environment.json"
 LOCK_PERIOD_S = 0.2
 UNFINISHED_KEPT_S = 86_400.0
 """Longer than any build may last."""
@@ -52,8 +52,7 @@ class Recipe(Value):
     @property
     def key(self) -> str:
         """Return the name of its folder."""
-        parts = "\0".join((self.lock, self.python, self.runtime, self.platform))
-        return f"{self.python}-{digest_of(parts.encode())[:24]}"
+        return environment_name(self.lock, self.python, self.runtime, self.platform)
 
 
 class Marker(Value):
@@ -76,7 +75,7 @@ class EnvironmentCache:
 
     def __init__(self, clock: Clock, folder: Path, settings: CacheSettings | None = None) -> None:
         self._clock = clock
-        self._folder = folder / "environments"
+        self._folder = folder / ENVIRONMENTS
         self._runtimes = folder / "runtimes"
         self._settings = settings or CacheSettings()
         self._building: dict[str, asyncio.Task[Path]] = {}
@@ -122,7 +121,7 @@ class EnvironmentCache:
                 async with self._alone(recipe.key):
                     if await asyncio.to_thread(problem_of, home, recipe) is not None:
                         await self._build(home, recipe, await lock())
-            os.utime(home / MARKER)
+            os.utime(home / ENVIRONMENT_MARKER)
         except OSError as error:
             raise disk_problem(error, self._folder) from error
         return home
@@ -169,7 +168,7 @@ class EnvironmentCache:
 def problem_of(home: Path, recipe: Recipe) -> str | None:
     """Say what is wrong with an environment, None when it is whole; for a thread."""
     try:
-        marker = wire.decode((home / MARKER).read_bytes(), Marker)
+        marker = wire.decode((home / ENVIRONMENT_MARKER).read_bytes(), Marker)
     except (OSError, ConfigError):
         return "it was not finished"
     if marker.recipe != recipe:
@@ -198,7 +197,7 @@ def _finish(home: Path, runtime: Path, recipe: Recipe) -> None:
     shutil.copytree(runtime, site / "serai_runtime")
     home.chmod(0o755)
     marker = Marker(recipe=recipe, files=fingerprint(home))
-    (home / MARKER).write_bytes(msgspec.json.encode(marker))
+    (home / ENVIRONMENT_MARKER).write_bytes(msgspec.json.encode(marker))
 
 
 def _prune(folder: Path, in_use: Collection[str], bounds: Bounds, now_s: float) -> None:
@@ -206,8 +205,9 @@ def _prune(folder: Path, in_use: Collection[str], bounds: Bounds, now_s: float) 
     kept = []
     for home in folder.glob("[!.]*"):
         with contextlib.suppress(OSError):
-            used_at_s = (home / MARKER).stat().st_mtime
+            used_at_s = (home / ENVIRONMENT_MARKER).stat().st_mtime
             kept.append(Kept(home.name, size_bytes(home), used_at_s))
     for key in to_remove(kept, in_use, bounds, now_s):
-        (folder / key / MARKER).unlink(missing_ok=True)  # so that half of it is never used
+        # Removed first, so that half of it is never used.
+        (folder / key / ENVIRONMENT_MARKER).unlink(missing_ok=True)
         remove(folder / key)

@@ -10,8 +10,9 @@ import msgspec
 
 from serai.errors import Unavailable
 from serai.model import Server
+from serai.sharing import processes
 from serai_agent.local import keepers
-from serai_agent.local.command import launch_of, processes, servers
+from serai_agent.local.command import launch_of, servers
 from serai_agent.local.folder import KeeperState, Launch, Order, ReplicaFolder, RuntimeStatus
 from serai_agent.local.judge import End, end_of
 from serai_agent.local.place import Place

@@ -3,22 +3,11 @@
 from collections.abc import Mapping
 
 from serai.errors import ConfigError
-from serai.model import Server, Version, server_id
+from serai.model import Server, server_id
+from serai.sharing import shares
 from serai_agent.local.folder import Launch, Order, ReplicaFolder
 from serai_agent.local.place import Place
 from serai_agent.local.settings import PASSED_ON_FOR_GPUS, LocalSettings
-
-
-def processes(version: Version) -> int:
-    """Return how many processes, each with a port of its own, a replica has."""
-    predictor = version.content.predictor
-    return predictor.processes if predictor is not None else 1
-
-
-def shares(total: int, parts: int) -> tuple[int, ...]:
-    """Split a concurrency over processes so that the sum is exact, at least one for each."""
-    whole, rest = divmod(max(total, parts), parts)
-    return tuple(whole + (1 if index < rest else 0) for index in range(parts))
 
 
 def servers(order: Order, host: str, ports: tuple[int, ...]) -> tuple[Server, ...]:

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from serai.errors import ConfigError
 from serai.model import Version, VersionContent
+from serai.sharing import shares
 from serai.spec.types import Batch, Compute, Pod, Predictor, Readiness
-from serai_agent.local.command import launch_of, servers, shares
+from serai_agent.local.command import launch_of, servers
 from serai_agent.local.folder import Launch, Order, ReplicaFolder
 from serai_agent.local.place import Place
 from serai_agent.local.settings import LocalSettings

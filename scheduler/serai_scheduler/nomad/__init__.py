@@ -1,0 +1,1 @@
+"""Nomad as the engine of a cluster."""
