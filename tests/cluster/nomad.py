@@ -1,5 +1,6 @@
 """A real Nomad on free ports, server and client in one, beside a Consul; nothing of it is left."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -10,6 +11,8 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import psutil
+
 from serai.consul.services import listed
 from serai.model import Server
 from tests.cluster.agents import START_LIMIT_S, Agent, ConsulAgent, consul, program
@@ -17,6 +20,8 @@ from tests.support.ports import free_port
 from tests.support.wait import until
 
 CHANGE_LIMIT_S = 30.0
+OWNER = "owner"
+"""The file that holds the process id of the test run whose agent this is."""
 MHZ = 8000
 
 CONFIGURATION = """
@@ -61,6 +66,7 @@ class NomadAgent(Agent):
             folder=folder, mhz=MHZ, more=more, consul=beside.port, groups=self._groups, **ports
         )
         (folder / "nomad.hcl").write_text(text)
+        (folder / OWNER).write_text(str(os.getpid()))
         super().__init__(folder, [program("nomad"), "agent", "-config", str(folder / "nomad.hcl")])
 
     @property
@@ -73,6 +79,7 @@ class NomadAgent(Agent):
 
     def stop(self) -> None:
         super().stop()
+        end_tasks(self.folder)
         # Nomad leaves its control groups, in which there is no process any more.
         for root in Path("/sys/fs/cgroup").glob(f"**/{self._groups}"):
             for parent, _, _ in os.walk(root, topdown=False):
@@ -158,6 +165,7 @@ class NomadAgent(Agent):
 @contextmanager
 def nomad(folder: Path, more: str = "") -> Iterator[NomadAgent]:
     """Run a Nomad, and a Consul before it: it looks for one when it starts, then rarely."""
+    end_tasks_of_dead_runs()
     with consul(folder / "consul") as beside:
         agent = NomadAgent(folder / "nomad", beside, more)
         try:
@@ -165,6 +173,39 @@ def nomad(folder: Path, more: str = "") -> Iterator[NomadAgent]:
             yield agent
         finally:
             agent.stop()
+
+
+def end_tasks(folder: Path) -> None:
+    """End what outlives an agent by design: its tasks, and the mounts of their folders."""
+    helpers = [one for one, home in _helpers() if home == folder]
+    for helper in helpers:
+        with contextlib.suppress(psutil.Error):
+            for one in (*helper.children(recursive=True), helper):
+                one.kill()
+    psutil.wait_procs(helpers, timeout=CHANGE_LIMIT_S)
+    points = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for point in reversed([point for point in points if point.startswith(f"{folder}/data/")]):
+        subprocess.run(["umount", point], check=False)
+
+
+def end_tasks_of_dead_runs() -> None:
+    """End what a test run left that was killed itself: the kernel ended its agents only."""
+    for folder in {home for _, home in _helpers()}:
+        with contextlib.suppress(OSError, ValueError):
+            if not psutil.pid_exists(int((folder / OWNER).read_text())):
+                end_tasks(folder)
+
+
+def _helpers() -> Iterator[tuple[psutil.Process, Path]]:
+    """Yield the executors and log collectors of Nomads, each with the folder of its agent."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.name() == "nomad" and process.cmdline()[1] in ("executor", "logmon"):
+                for file in process.open_files():
+                    home, found, _ = file.path.partition("/data/alloc/")
+                    if found:
+                        yield process, Path(home)
+                        break
 
 
 def _call(url: str, method: str, body: object) -> Any:
