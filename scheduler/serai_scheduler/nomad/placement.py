@@ -1,0 +1,187 @@
+"""Why Nomad has not placed a replica, in words: what was asked, what each node has. Pure.
+
+Nomad's own account of a failed placement (AllocMetric of an evaluation) counts nodes by reason and
+gives no amounts; those come from its lists of nodes and allocations.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from serai.model import Value
+
+NODES_SHOWN = 5
+MIB_PER_GIB = 1024
+
+
+class Ask(Value):
+    """What one replica needs on one node."""
+
+    cpu_mhz: int
+    memory_mib: int
+
+
+class Room(Value):
+    """What a node offers in all, and what of it is free; `takes` says whether it takes replicas."""
+
+    node: str
+    takes: bool
+    cpu_mhz: int
+    memory_mib: int
+    free_cpu_mhz: int
+    free_memory_mib: int
+
+
+class NotPlaced(Value):
+    """Why a replica has no node. `may_clear` is False when only a change of spec or nodes helps."""
+
+    may_clear: bool
+    reason: str
+
+
+# What there is --------------------------------------------------------------------------------
+
+
+def ask_of(job: Mapping[str, Any]) -> Ask:
+    """Return what a replica of a job needs: its tasks that run at the same time, together."""
+    tasks = job["TaskGroups"][0]["Tasks"]
+    hooks = {task["Name"]: task.get("Lifecycle") for task in tasks}
+    return _together(
+        {
+            task["Name"]: Ask(
+                cpu_mhz=task["Resources"]["CPU"], memory_mib=task["Resources"]["MemoryMB"]
+            )
+            for task in tasks
+        },
+        hooks,
+    )
+
+
+def rooms_of(
+    nodes: Sequence[Mapping[str, Any]], allocations: Sequence[Mapping[str, Any]]
+) -> tuple[Room, ...]:
+    """Return the room of each node, by name; both lists are asked for with `resources`.
+
+    An allocation counts until its client says that it has ended: until then Nomad keeps its place.
+    """
+    used: dict[str, list[Ask]] = {}
+    for allocation in allocations:
+        if allocation["ClientStatus"] in ("pending", "running", "unknown"):
+            used.setdefault(allocation["NodeID"], []).append(_used(allocation))
+    rooms = (_room(node, used.get(node["ID"], [])) for node in nodes)
+    return tuple(sorted(rooms, key=lambda room: room.node))
+
+
+def _used(allocation: Mapping[str, Any]) -> Ask:
+    resources = allocation.get("AllocatedResources") or {}
+    tasks = {
+        name: Ask(cpu_mhz=task["Cpu"]["CpuShares"], memory_mib=task["Memory"]["MemoryMB"])
+        for name, task in (resources.get("Tasks") or {}).items()
+    }
+    return _together(tasks, resources.get("TaskLifecycles") or {})
+
+
+def _together(tasks: Mapping[str, Ask], hooks: Mapping[str, Mapping[str, Any] | None]) -> Ask:
+    """Add tasks up as Nomad does: those that end before the others start share their place."""
+    before: list[Ask] = []
+    during: list[Ask] = []
+    for name, ask in tasks.items():
+        hook = hooks.get(name) or {}
+        ends_first = hook.get("Hook") == "prestart" and not hook.get("Sidecar")
+        (before if ends_first else during).append(ask)
+    return Ask(
+        cpu_mhz=max(sum(a.cpu_mhz for a in before), sum(a.cpu_mhz for a in during)),
+        memory_mib=max(sum(a.memory_mib for a in before), sum(a.memory_mib for a in during)),
+    )
+
+
+def _room(node: Mapping[str, Any], used: Sequence[Ask]) -> Room:
+    offered, kept = node["NodeResources"], node.get("ReservedResources") or {}
+    cpu_mhz = offered["Cpu"]["CpuShares"] - (kept.get("Cpu") or {}).get("CpuShares", 0)
+    memory_mib = offered["Memory"]["MemoryMB"] - (kept.get("Memory") or {}).get("MemoryMB", 0)
+    return Room(
+        node=node["Name"],
+        takes=(
+            node["Status"] == "ready"
+            and node["SchedulingEligibility"] == "eligible"
+            and not node.get("Drain")
+        ),
+        cpu_mhz=cpu_mhz,
+        memory_mib=memory_mib,
+        free_cpu_mhz=cpu_mhz - sum(ask.cpu_mhz for ask in used),
+        free_memory_mib=memory_mib - sum(ask.memory_mib for ask in used),
+    )
+
+
+# Why it does not fit ----------------------------------------------------------------------------
+
+
+def why_not_placed(
+    ask: Ask, rooms: Sequence[Room], metric: Mapping[str, Any], mhz_per_core: int
+) -> NotPlaced:
+    """Explain a failed placement; `metric` is FailedTGAllocs of the group in the evaluation."""
+    open_rooms = [room for room in rooms if room.takes]
+    if not open_rooms:
+        closed = len(rooms)
+        return NotPlaced(
+            may_clear=True,
+            reason=f"no node takes replicas: {closed} known, all of them down, cordoned or draining"
+            if closed
+            else "no node takes replicas: none is known; start an agent on one",
+        )
+    asked = _amounts(ask.cpu_mhz, ask.memory_mib, mhz_per_core)
+    if not any(_holds(room.cpu_mhz, room.memory_mib, ask) for room in open_rooms):
+        largest = max(open_rooms, key=lambda room: (room.memory_mib, room.cpu_mhz))
+        has = _amounts(largest.cpu_mhz, largest.memory_mib, mhz_per_core)
+        return NotPlaced(
+            may_clear=False,
+            reason=f"asks for {asked}, more than any node has in all (the largest, {largest.node}, "
+            f"has {has}): ask for less, or add a larger node",
+        )
+    filtered = [_filtered(text, count) for text, count in _counts(metric, "ConstraintFiltered")]
+    exhausted = [text for text, _ in _counts(metric, "DimensionExhausted")]
+    if filtered and not exhausted:
+        return NotPlaced(may_clear=False, reason=f"no node can ever run it: {'; '.join(filtered)}")
+    others = [_exhausted(text) for text in exhausted if text not in ("cpu", "memory")]
+    shown = [
+        f"{room.node} {_amounts(room.free_cpu_mhz, room.free_memory_mib, mhz_per_core)}"
+        for room in open_rooms[:NODES_SHOWN]
+    ]
+    if (more := len(open_rooms) - len(shown)) > 0:
+        shown.append(f"{more} more")
+    told = [f"waits for room: asks for {asked}; free: {', '.join(shown)}", *others, *filtered]
+    return NotPlaced(may_clear=True, reason="; ".join(told))
+
+
+def _holds(cpu_mhz: int, memory_mib: int, ask: Ask) -> bool:
+    return cpu_mhz >= ask.cpu_mhz and memory_mib >= ask.memory_mib
+
+
+def _counts(metric: Mapping[str, Any], key: str) -> list[tuple[str, int]]:
+    return sorted((metric.get(key) or {}).items())
+
+
+def _filtered(text: str, count: int) -> str:
+    nodes = f"{count} node{'s' if count != 1 else ''}"
+    known = {
+        "missing drivers": f"{nodes} without a driver that it needs (is dockerd running there?)",
+        "missing devices": f"{nodes} without such a GPU",
+        "missing compatible host volumes": f"{nodes} without a host volume that it needs",
+    }
+    if text in known:
+        return known[text]
+    if "attr.consul.version" in text:
+        return f"{nodes} that have not found Consul yet"
+    return f"{nodes} that do not meet {text}"
+
+
+def _exhausted(text: str) -> str:
+    if text.startswith("devices:"):
+        return "all GPUs are taken"
+    return f"no more {text}"
+
+
+def _amounts(cpu_mhz: int, memory_mib: int, mhz_per_core: int) -> str:
+    cores = max(0, cpu_mhz) / mhz_per_core
+    memory_mib = max(0, memory_mib)
+    memory = f"{memory_mib / MIB_PER_GIB:.1f}Gi" if memory_mib >= MIB_PER_GIB else f"{memory_mib}Mi"
+    return f"{cores:.1f} cores and {memory}"
