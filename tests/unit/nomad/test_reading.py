@@ -1,0 +1,138 @@
+"""From allocations, as a real Nomad 1.6.1 tells them, to replicas."""
+
+from typing import Any
+
+import pytest
+
+from serai.model import Exit, Replica, ReplicaState
+from serai_scheduler.nomad.reading import replica_of
+from tests.unit.edge.values import server
+
+JOB = "serai-iris--v1-0123abcd"
+OOM = Exit(signal="SIGKILL", oom=True)
+STARTED = {"Type": "Started", "DisplayMessage": "Task started by client", "Details": {}}
+
+
+def ended(code: int, signal: int = 0, oom: bool = False) -> dict[str, Any]:
+    details = {
+        "exit_code": str(code),
+        "signal": str(signal),
+        "oom_killed": "true" if oom else "false",
+    }
+    return {"Type": "Terminated", "DisplayMessage": f"Exit Code: {code}", "Details": details}
+
+
+def allocation(
+    client: str = "running",
+    wanted: str = "run",
+    task: str = "running",
+    events: tuple[dict[str, Any], ...] = (STARTED,),
+    **more: Any,
+) -> dict[str, Any]:
+    main = {
+        "State": task,
+        "Failed": client == "failed",
+        "Restarts": 0,
+        "StartedAt": "2026-11-26T22:52:54.82219655Z",
+        "FinishedAt": "2026-11-26T22:52:55.19518977Z" if task == "dead" else None,
+        "Events": list(events),
+    }
+    return {
+        "ID": "alloc-1",
+        "JobID": JOB,
+        "NodeName": "b",
+        "ClientStatus": client,
+        "DesiredStatus": wanted,
+        "ClientDescription": "",
+        "CreateTime": 1795733574634550161,
+        "ModifyTime": 1795733575380334500,
+        "TaskStates": {"replica": main},
+        **more,
+    }
+
+
+def read(found: dict[str, Any], ready: int = 0, processes: int = 1) -> Replica:
+    servers = [server(number=number) for number in range(ready)]
+    replica = replica_of(found, "serai", servers, processes)
+    assert replica is not None
+    return replica
+
+
+def told(found: dict[str, Any], ready: int = 0, processes: int = 1) -> tuple[ReplicaState, str]:
+    replica = read(found, ready, processes)
+    return replica.state, replica.reason
+
+
+def test_a_foreign_job_is_no_replica() -> None:
+    assert replica_of(allocation(JobID="web"), "serai", (), 1) is None
+
+
+def test_before_it_runs_it_says_what_it_waits_for() -> None:
+    placed = allocation(client="pending", TaskStates=None)
+    assert told(placed) == (ReplicaState.PENDING, "placed on b")
+    preparing = allocation(client="running", task="pending", events=())
+    preparing["TaskStates"]["prepare"] = {"State": "running", "Failed": False}
+    assert told(preparing)[0] is ReplicaState.PENDING
+    assert "environment and bundle" in told(preparing)[1]
+    pulling = {"Type": "Driver", "DisplayMessage": "Downloading image", "Details": {}}
+    found = allocation(client="pending", task="pending", events=(pulling,))
+    assert told(found) == (ReplicaState.STARTING, "Downloading image")
+    again = allocation(client="pending", task="pending", events=(STARTED, ended(7)))
+    again["TaskStates"]["replica"]["Restarts"] = 1
+    assert told(again) == (ReplicaState.STARTING, "it is started again: exit code 7")
+
+
+def test_it_is_ready_when_all_its_processes_pass_their_checks() -> None:
+    assert told(allocation()) == (ReplicaState.LOADING, "its check does not pass yet")
+    some = told(allocation(), ready=1, processes=2)
+    assert some == (ReplicaState.LOADING, "1 of 2 processes ready")
+    ready = read(allocation(), ready=2, processes=2)
+    assert (ready.state, ready.reason, len(ready.servers)) == (ReplicaState.READY, "", 2)
+    assert ready.created_at_s == pytest.approx(1795733574.63)
+
+
+def test_one_that_ends_is_no_server_any_more() -> None:
+    found = read(allocation(wanted="stop"), ready=1)
+    assert (found.state, found.servers) == (ReplicaState.DRAINING, ())
+    stopped = allocation("complete", "stop", "dead", (STARTED, ended(0)))
+    assert told(stopped) == (ReplicaState.STOPPED, "")
+    killed = allocation("complete", "stop", "dead", (STARTED, ended(137, signal=9)))
+    assert told(killed) == (ReplicaState.STOPPED, "killed: it had not ended in its time")
+    assert read(stopped).ended_at_s == pytest.approx(1795733575.0)
+
+
+@pytest.mark.parametrize(
+    ("events", "reason", "exit"),
+    [
+        ((STARTED, ended(7)), "exit code 7", Exit(exit_code=7)),
+        ((STARTED, ended(0)), "it ended by itself with exit code 0", Exit(exit_code=0)),
+        ((STARTED, ended(137, signal=9)), "killed by SIGKILL", Exit(signal="SIGKILL")),
+        (
+            (STARTED, ended(137, oom=True)),
+            "killed: out of memory",
+            Exit(signal="SIGKILL", oom=True),
+        ),
+        ((STARTED, ended(1, signal=99)), "killed by signal 99", Exit(signal="signal 99")),
+        (
+            ({"Type": "Driver Failure", "DisplayMessage": "no such image", "Details": {}},),
+            "no such image",
+            None,
+        ),
+    ],
+)
+def test_a_failure_has_its_reason(
+    events: tuple[dict[str, Any], ...], reason: str, exit: Exit | None
+) -> None:
+    found = read(allocation("failed", "run", "dead", events))
+    assert (found.state, found.reason, found.exit) == (ReplicaState.FAILED, reason, exit)
+
+
+def test_a_node_that_did_not_prepare_is_named_as_the_reason() -> None:
+    found = allocation("failed", "run", "dead", ())
+    found["TaskStates"]["prepare"] = {"State": "dead", "Failed": True}
+    assert "environment and bundle in time" in told(found)[1]
+
+
+def test_a_node_that_is_gone_loses_its_replicas() -> None:
+    assert told(allocation("lost", "stop")) == (ReplicaState.LOST, "its node b is gone")
+    assert told(allocation("unknown"))[0] is ReplicaState.LOST
