@@ -4,6 +4,8 @@ from typing import Protocol
 
 from serai.model import Value
 
+NEVER = float("-inf")
+
 
 class LeaseSettings(Value):
     """How long a lease outlives its last renewal, in seconds.
@@ -28,6 +30,14 @@ class LeaseSettings(Value):
 
 class Lease(Protocol):
     """One process's view of the lease: always held on one machine, a Consul lock in a cluster."""
+
+    @property
+    def held_until_s(self) -> float:
+        """Return until when this process may act as leader, on the clock's monotonic seconds.
+
+        It lies in the past, or is minus infinity, when the lease is not held.
+        """
+        ...
 
     @property
     def held(self) -> bool:

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Sequence
 
 from serai.clock import Clock
-from serai.errors import Refused
-from serai.lease import LeaseSettings
+from serai.errors import Refused, Unavailable
+from serai.lease import NEVER, LeaseSettings
 from serai.model import Server
 from serai.registry import Listing
 from serai.store import Entry, Snapshot, Write, check_sizes
@@ -128,11 +128,15 @@ class MemoryStore:
 
 
 class LeaseBoard:
-    """Who has the lease that several `MemoryLease`s share, and until when nobody else can."""
+    """Who has the lease that several `MemoryLease`s share, and until when nobody else can.
+
+    `away` names those who do not reach it: a fault for simulations and tests.
+    """
 
     def __init__(self) -> None:
         self.holder: object = None
         self.kept_until_s = 0.0
+        self.away: set[object] = set()
 
 
 class MemoryLease:
@@ -142,11 +146,15 @@ class MemoryLease:
         self._board = board
         self._clock = clock
         self._settings = settings
-        self._safe_until_s = 0.0
+        self._safe_until_s = NEVER
+
+    @property
+    def held_until_s(self) -> float:
+        return self._safe_until_s
 
     @property
     def held(self) -> bool:
-        return self._board.holder is self and self._clock.now() < self._safe_until_s
+        return self._clock.now() < self._safe_until_s
 
     async def acquire(self, wait_s: float) -> bool:
         until_s = self._clock.now() + wait_s
@@ -157,7 +165,12 @@ class MemoryLease:
             await self._clock.sleep(min(LEASE_TURN_S, left_s))
         return True
 
+    def _reach(self) -> None:
+        if self in self._board.away:
+            raise Unavailable("the lease cannot be reached")
+
     def _take(self) -> bool:
+        self._reach()
         now_s = self._clock.now()
         free = self._board.holder in (None, self) or now_s >= self._board.kept_until_s
         if free:
@@ -171,12 +184,15 @@ class MemoryLease:
         self._board.kept_until_s = now_s + self._settings.ttl_s + self._settings.lock_delay_s
 
     async def renew(self) -> None:
-        if not self.held:
+        self._reach()
+        if not self.held or self._board.holder is not self:
+            self._safe_until_s = NEVER
             raise Refused("the lease is over", "lease_lost")
         self._prolong()
 
     async def release(self) -> None:
-        if self._board.holder is self:
+        self._safe_until_s = NEVER
+        if self._board.holder is self and self not in self._board.away:
             self._board.holder = None
 
 

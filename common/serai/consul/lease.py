@@ -12,7 +12,7 @@ from typing import Any
 from serai.clock import Clock
 from serai.consul.client import ConsulClient
 from serai.errors import Refused, Unavailable
-from serai.lease import LeaseSettings
+from serai.lease import NEVER, LeaseSettings
 
 AGAIN_S = 0.2
 
@@ -29,12 +29,16 @@ class ConsulLease:
         self._name = name
         self._settings = settings
         self._session = ""
-        self._safe_until_s = 0.0
+        self._safe_until_s = NEVER
         self._locked = False
 
     @property
+    def held_until_s(self) -> float:
+        return self._safe_until_s if self._locked else NEVER
+
+    @property
     def held(self) -> bool:
-        return self._locked and self._clock.now() < self._safe_until_s
+        return self._clock.now() < self.held_until_s
 
     @property
     def session(self) -> str:
@@ -125,7 +129,7 @@ class ConsulLease:
         self._safe_until_s = self._settings.safe_until_s(began_s)
 
     def _forget(self) -> None:
-        self._session, self._locked, self._safe_until_s = "", False, 0.0
+        self._session, self._locked, self._safe_until_s = "", False, NEVER
 
     async def release(self) -> None:
         session = self._session
