@@ -1,5 +1,7 @@
 """Doubles numbers in batches; what a payload asks for is done to its batch."""
 
+import threading
+from pathlib import Path
 from typing import Any
 
 from serai_runtime import HTTPError
@@ -7,6 +9,11 @@ from serai_runtime import HTTPError
 
 class Predictor:
     def predict(self, payload: list[Any]) -> Any:
+        for one in payload:
+            if isinstance(one, dict):
+                while not Path(one["until"]).exists():
+                    threading.Event().wait(0.005)
+                return [{"batch": len(payload)} for _ in payload]
         if "short" in payload:
             return [1] * (len(payload) - 1)
         if "boom" in payload:
