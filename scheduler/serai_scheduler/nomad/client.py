@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import ssl
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ from nomad.api import exceptions
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
-from serai.errors import Refused, Unavailable
+from serai.errors import ConfigError, Refused, Unavailable
 from serai.model import Value
 
 T = TypeVar("T")
@@ -55,6 +56,7 @@ class NomadClient:
     """
 
     def __init__(self, settings: NomadSettings) -> None:
+        _check(settings)
         scheme = "https" if settings.tls else "http"
         self.address = f"{scheme}://{settings.host}:{settings.port}"
         self._session = requests.Session()
@@ -73,7 +75,10 @@ class NomadClient:
         )
         endpoints = (self._nomad.jobs, self._nomad.job, self._nomad.validate)
         for endpoint in (*endpoints, self._nomad.allocations, self._nomad.nodes):
-            endpoint.token = settings.token or None  # else a variable of the environment counts
+            # Else variables of the environment count.
+            endpoint.token = settings.token or None
+            endpoint.region = settings.region or None
+            endpoint.cert = ()
         self._pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="nomad")
 
     async def close(self) -> None:
@@ -92,7 +97,7 @@ class NomadClient:
         """
         body = {"Job": job, "EnforceIndex": True, "JobModifyIndex": index}
         answer = await self._run(lambda: self._nomad.jobs.request(json=body, method="post"))
-        return int(answer.json()["JobModifyIndex"])
+        return int(self._decoded(answer, dict).get("JobModifyIndex", 0))
 
     async def job(self, job: str) -> Mapping[str, Any] | None:
         """Return a job as Nomad has it, None when it has none of this id."""
@@ -102,8 +107,7 @@ class NomadClient:
             if error.code == "not_found":
                 return None
             raise
-        found: Mapping[str, Any] = answer.json()
-        return found
+        return self._decoded(answer, dict)
 
     async def stop(self, job: str, *, purge: bool) -> None:
         """Stop a job and all it runs; with `purge` Nomad forgets it at once. None is no error."""
@@ -142,7 +146,7 @@ class NomadClient:
             if error.code == "not_found":
                 return Listed(index=0, items=())
             raise
-        return _listed(answer)
+        return self._listed(answer)
 
     async def _list(
         self,
@@ -157,9 +161,25 @@ class NomadClient:
             asked |= {"index": after, "wait": f"{round(wait_s * 1000)}ms"}
         # Nomad takes up to a sixteenth longer than it was told to.
         limits = (CONNECT_LIMIT_S, CALL_LIMIT_S + wait_s * 17 / 16)
-        found = _listed(
+        return self._listed(
             await self._run(lambda: request(params=asked, method="get", timeout=limits), wait_s)
         )
+
+    def _listed(self, answer: requests.Response) -> Listed:
+        index = answer.headers.get("X-Nomad-Index", "0")
+        items = tuple(self._decoded(answer, list))
+        return Listed(index=int(index) if index.isdecimal() else 0, items=items)
+
+    def _decoded(self, answer: requests.Response, kind: type[T]) -> T:
+        """Return the JSON of an answer; Unavailable for what Nomad would not say."""
+        try:
+            found = answer.json()
+        except requests.JSONDecodeError:
+            found = None
+        if not isinstance(found, kind):
+            raise Unavailable(
+                f"what is at {self.address} is no Nomad: {answer.status_code} {answer.text[:100]!r}"
+            )
         return found
 
     # Calling -------------------------------------------------------------------------------------
@@ -196,6 +216,12 @@ def _in_short(error: object) -> str:
     return str(error).rpartition("Caused by ")[2] or type(error).__name__
 
 
-def _listed(answer: requests.Response) -> Listed:
-    index = int(answer.headers.get("X-Nomad-Index", 0))
-    return Listed(index=index, items=tuple(answer.json() or ()))
+def _check(settings: NomadSettings) -> None:
+    """Raise ConfigError for what no call could be made with."""
+    if settings.token and not (settings.token.isascii() and settings.token.isprintable()):
+        raise ConfigError("the token for Nomad holds a line end or another odd character")
+    if settings.tls and settings.ca:
+        try:
+            ssl.create_default_context(cafile=settings.ca)
+        except OSError as error:
+            raise ConfigError(f"cannot use the certificates {settings.ca}: {error}") from error
