@@ -29,6 +29,19 @@ async def lead(
     gives the lease back and passes through. It has to let go at once when it is cancelled: what it
     leaves running may do harm.
     """
+    try:
+        await _lead(lease, clock, settings, act, rng)
+    finally:
+        await lease.release()  # cancelled while it takes the lease, it may have it unawares
+
+
+async def _lead(
+    lease: Lease,
+    clock: Clock,
+    settings: LeaseSettings,
+    act: Callable[[], Awaitable[None]],
+    rng: Random,
+) -> None:
     pauses = backoff(rng, first_s=AGAIN_S, cap_s=settings.ttl_s)
     while True:
         try:

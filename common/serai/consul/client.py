@@ -21,6 +21,9 @@ CONNECTIONS = 600
 """One for each API that is followed, and some. Consul's own limit for a client's address has to be
 above it: limits.http_max_conns_per_client, 200 unless set."""
 
+DENIED = "Permission denied"
+"""How Consul words, in a transaction's errors, that a token does not suffice."""
+
 
 class ConsulSettings(Value):
     """Where Consul is. `ca` is a file of certificates to trust, "" for the system's."""
@@ -40,28 +43,30 @@ class Answer(Value):
     body: str
     index: int = 0
 
+    def decoded(self, kind: type[T]) -> T:
+        """Return the JSON of the body; Unavailable for what Consul would not say."""
+        try:
+            found = json.loads(self.body)
+        except ValueError as error:
+            raise Unavailable(f"not the answer of a Consul: {self.body[:100]!r}") from error
+        if not isinstance(found, kind):
+            raise Unavailable(f"not the answer of a Consul: {self.body[:100]!r}")
+        return found
+
 
 class ConsulClient:
     """Calls to one Consul agent, for an `async with` block; or make it in a loop and `close` it."""
 
     def __init__(self, settings: ConsulSettings) -> None:
+        if settings.token and not (settings.token.isascii() and settings.token.isprintable()):
+            raise ConfigError("the token for Consul holds a line end or another odd character")
         scheme = "https" if settings.tls else "http"
         self.address = f"{scheme}://{settings.host}:{settings.port}"
-        try:
-            with warnings.catch_warnings():  # py-consul gives aiohttp arguments of old
-                warnings.simplefilter("ignore", DeprecationWarning)
-                self._consul = aio.Consul(
-                    host=settings.host,
-                    port=settings.port,
-                    scheme=scheme,
-                    verify=(settings.ca or True) if settings.tls else False,
-                    connections_limit=settings.connections,
-                    connections_timeout=CALL_LIMIT_S,
-                )
-        except OSError as error:
-            raise ConfigError(f"cannot use the certificates {settings.ca}: {error}") from error
-        # Not as an argument: there a variable of the environment would win.
-        self._consul.token = settings.token or None
+        self._consul = _consul(settings, scheme)
+        # Writes have connections of their own: aiohttp sends a PUT a second time when a connection
+        # ends before its answer came, and there is no public way to forbid it.
+        self._writing = _consul(settings, scheme)
+        self._writing.http._session._retry_connection = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -72,6 +77,7 @@ class ConsulClient:
     async def close(self) -> None:
         """Close all connections; nothing may be called afterwards."""
         await self._consul.close()
+        await self._writing.close()
 
     async def get(
         self, path: str, params: Mapping[str, str | int] | None = None, *, wait_s: float = 0.0
@@ -98,10 +104,11 @@ class ConsulClient:
         Raises as `get` does, and Refused with code `too_large`.
         """
         asked = list((params or {}).items())
-        headers = self._consul.prepare_headers(None)
+        # A kept connection may have ended meanwhile, which a write would not survive.
+        headers = {**self._writing.prepare_headers(None), "Connection": "close"}
         data = json.dumps(body)
         return await self._told(
-            self._consul.http.put(_answer, path, asked, data, headers), CALL_LIMIT_S
+            self._writing.http.put(_answer, path, asked, data, headers), CALL_LIMIT_S
         )
 
     async def entries(
@@ -122,7 +129,8 @@ class ConsulClient:
         )
         found, entries = await self._told(asked, limit_s)
         listed = entries if isinstance(entries, list) else [entries] if entries else []
-        return int(found), listed
+        with self._translated():
+            return int(found), listed
 
     async def _told(self, call: Awaitable[T], limit_s: float) -> T:
         with self._translated():
@@ -141,14 +149,36 @@ class ConsulClient:
             raise Unavailable(f"Consul at {self.address} failed: {error}") from error
         except TimeoutError as error:
             raise Unavailable(f"Consul at {self.address} did not answer in time") from error
+        except (ValueError, LookupError) as error:
+            raise Unavailable(f"what is at {self.address} is no Consul: {error}") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(f"Consul at {self.address} does not answer: {error}") from error
+
+
+def _consul(settings: ConsulSettings, scheme: str) -> aio.Consul:
+    try:
+        with warnings.catch_warnings():  # py-consul gives aiohttp arguments of old
+            warnings.simplefilter("ignore", DeprecationWarning)
+            made = aio.Consul(
+                host=settings.host,
+                port=settings.port,
+                scheme=scheme,
+                verify=(settings.ca or True) if settings.tls else False,
+                connections_limit=settings.connections,
+                connections_timeout=CALL_LIMIT_S,
+            )
+    except OSError as error:
+        raise ConfigError(f"cannot use the certificates {settings.ca}: {error}") from error
+    made.token = settings.token or None  # as an argument a variable of the environment would win
+    return made
 
 
 def _answer(response: base.Response) -> Answer:
     """Return what py-consul got; its own callback would hide why a transaction was refused."""
     body = response.body.strip()
     if response.code == 403:
+        raise exceptions.ACLPermissionDenied(body)
+    if response.code == 409 and DENIED in body:  # a transaction that was not allowed
         raise exceptions.ACLPermissionDenied(body)
     if response.code == 413:
         raise Refused(f"Consul takes no more at once: {body}", "too_large")

@@ -5,7 +5,6 @@ since the plain call would replace the key's value, which holds the epoch.
 """
 
 import base64
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,6 +56,9 @@ class ConsulLease:
             holder = entry.get("Session", "") if entry else ""
             if holder in ("", self._session) and await self._lock(entry):
                 self._locked = True
+                if not self.held:  # others may be nearer
+                    await self.release()
+                    raise Unavailable("Consul answers too slowly for a lease")
             elif self._clock.now() >= until_s:
                 return False
             elif not holder:  # its last holder died: Consul keeps it free for the lock delay
@@ -92,7 +94,7 @@ class ConsulLease:
                 "ServiceChecks": [],
             },
         )
-        self._session = json.loads(answer.body)["ID"]
+        self._session = str(answer.decoded(dict).get("ID", ""))
         self._safe_until_s = settings.safe_until_s(began_s)
 
     async def _lock(self, entry: Mapping[str, Any]) -> bool:
@@ -118,6 +120,11 @@ class ConsulLease:
         if not self.held:
             self._forget()
             raise Refused("the lease is over", "lease_lost")
+        # The session outlives its lock when somebody deletes the key or takes the lock away.
+        _, entry = await self._entry(0, 0.0)
+        if entry.get("Session") != self._session:
+            self._forget()
+            raise Refused("the lease is over: the key is locked by it no more", "lease_lost")
         await self._prolong()
 
     async def _prolong(self) -> None:
@@ -135,12 +142,13 @@ class ConsulLease:
         session = self._session
         if not session:
             return
+        self._locked = False  # from now on another may have it
         try:
             _, entry = await self._entry(0, 0.0)
             if entry.get("Session") == session:  # unlocked first: destroying has the lock delay
                 await self._transaction([self._with_value("unlock", entry)])
             await self._client.put(f"/v1/session/destroy/{session}", {})
-        except Unavailable:
+        except (Unavailable, Refused):
             return  # it ends by itself once it is renewed no more
         finally:
             self._forget()

@@ -1,11 +1,10 @@
 """The registry of a cluster: what passes its checks in Consul, by blocking queries."""
 
 import asyncio
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from random import Random
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from serai.clock import Clock, backoff
 from serai.consul.client import ConsulClient
@@ -16,6 +15,8 @@ from serai.model import Server
 from serai.registry import Listing
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 WAIT_S = 60.0
 LEAST_TURN_S = 0.05
@@ -46,23 +47,26 @@ class ConsulRegistry:
         return Listing(revision=self._changes.revision, servers=self._servers)
 
     async def run(self) -> None:
-        """Follow Consul until cancelled."""
+        """Follow Consul until cancelled; it may be run again after that, or after an error."""
+        self._following.clear()  # they ended with the group that had them
         async with asyncio.TaskGroup() as group:
-            query = _Query(self._client, self._clock, "/v1/catalog/services", self._wait_s)
+            path = "/v1/catalog/services"
+            query = _Query(self._client, self._clock, path, self._wait_s, dict)
             while True:
-                names = json.loads(await query.next())
+                names = await query.next()
                 apis = {api for name in names if (api := api_of(name))}
                 for api in apis - set(self._following):
                     self._following[api] = group.create_task(self._follow(api))
-                for api in set(self._following) - apis:
-                    self._following.pop(api).cancel()
+                for api in {*self._following, *self._found} - apis:
+                    if api in self._following:
+                        self._following.pop(api).cancel()
                     self._note(api, Listed(servers=()))
 
     async def _follow(self, api: str) -> None:
         path = f"/v1/health/service/{service_name(api)}"
-        query = _Query(self._client, self._clock, path, self._wait_s, {"passing": "1"})
+        query = _Query(self._client, self._clock, path, self._wait_s, list, {"passing": "1"})
         while True:
-            instances: Sequence[Mapping[str, Any]] = json.loads(await query.next())
+            instances: Sequence[Mapping[str, Any]] = await query.next()
             self._note(api, listed(api, instances))
 
     def _note(self, api: str, found: Listed) -> None:
@@ -82,7 +86,7 @@ class ConsulRegistry:
             self._changes.raise_to(self._changes.revision + 1)
 
 
-class _Query:
+class _Query(Generic[T]):
     """One blocking query, asked again and again; failures are waited out."""
 
     def __init__(
@@ -91,18 +95,20 @@ class _Query:
         clock: Clock,
         path: str,
         wait_s: float,
+        kind: type[T],
         params: Mapping[str, str | int] | None = None,
     ) -> None:
         self._client = client
         self._clock = clock
         self._path = path
         self._wait_s = wait_s
+        self._kind = kind
         self._params = params or {}
         self._index = 0
         self._answered_at_s = float("-inf")
 
-    async def next(self) -> str:
-        """Return the next answer's body, whether or not it differs from the last."""
+    async def next(self) -> T:
+        """Return the next answer, whether or not it differs from the last."""
         pauses = backoff(Random(self._path), first_s=0.2, cap_s=LONGEST_PAUSE_S)
         failed = ""
         while True:
@@ -110,7 +116,7 @@ class _Query:
             if early_s > 0:
                 await self._clock.sleep(early_s)
             try:
-                body = await self._ask()
+                found = await self._ask()
             except (Unavailable, Refused) as error:
                 if str(error) != failed:
                     failed = str(error)
@@ -123,14 +129,15 @@ class _Query:
             if failed:
                 log.info("consul is followed again", extra={"query": self._path})
             self._answered_at_s = self._clock.now()
-            return body
+            return found
 
-    async def _ask(self) -> str:
+    async def _ask(self) -> T:
         wait_s = self._wait_s if self._index else 0.0
         params = dict(self._params)
         if wait_s:
             params |= {"index": self._index, "wait": f"{round(wait_s * 1000)}ms"}
         answer = await self._client.get(self._path, params, wait_s=wait_s)
+        found = answer.decoded(self._kind)
         # An index that went backwards has to be asked for from the beginning.
         self._index = answer.index if answer.index >= self._index else 0
-        return answer.body
+        return found

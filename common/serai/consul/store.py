@@ -1,7 +1,6 @@
 """The store of a cluster: Consul's KV. Every commit is one transaction, fenced by `leader`."""
 
 import base64
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -169,7 +168,7 @@ class ConsulStore:
         self, answer: Answer, guards: int, writes: Sequence[Write], epoch: int
     ) -> Refused | Unavailable:
         """Return why a transaction was rolled back: it names the operations that failed."""
-        errors = json.loads(answer.body).get("Errors") or []
+        errors = answer.decoded(dict).get("Errors") or []
         failed = sorted(error["OpIndex"] for error in errors)
         if not failed:
             return Unavailable(f"Consul rolled a transaction back: {answer.body[:300]}")
@@ -192,7 +191,7 @@ class ConsulStore:
                 index = _results(answer)[-1]["KV"]["ModifyIndex"]
                 self._fence = Fence(epoch=epoch, index=index)
                 return epoch
-            errors = json.loads(answer.body).get("Errors") or []
+            errors = answer.decoded(dict).get("Errors") or []
             if any(error["OpIndex"] == 1 for error in errors) and len(guards) > 1:
                 raise Refused("the lease is lost: somebody else may lead", "fenced")
         raise Unavailable(f"Consul's key {self.leader_key} changes all the time")
@@ -207,5 +206,5 @@ def _differs(found: Snapshot, before: Snapshot | None, after: int) -> bool:
 
 def _results(answer: Answer) -> list[dict[str, Any]]:
     """Return what the operations of a transaction gave, those that give something."""
-    results: list[dict[str, Any]] = json.loads(answer.body).get("Results") or []
+    results: list[dict[str, Any]] = answer.decoded(dict).get("Results") or []
     return results

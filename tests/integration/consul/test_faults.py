@@ -1,11 +1,13 @@
 """The store and the lease of a cluster when Consul, or the leader itself, fails."""
 
 import asyncio
+import json
 import shutil
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -17,6 +19,7 @@ from serai.errors import Refused, Unavailable
 from serai.lease import LeaseSettings
 from serai.store import Write
 from tests.cluster.agents import ConsulAgent, consul
+from tests.support.losing_proxy import losing_proxy
 
 pytestmark = pytest.mark.engines
 
@@ -145,3 +148,105 @@ async def test_a_paused_consul_holds_nobody_up_for_long(tmp_path: Path) -> None:
         with pytest.raises(Refused):
             await lease.renew()
         assert await lease.acquire(20)
+
+
+async def test_a_commit_whose_answer_is_lost_is_not_sent_again(consul_agent: ConsulAgent) -> None:
+    """aiohttp did so on a kept connection: the second met the first and was told a conflict."""
+    async with (
+        losing_proxy(consul_agent.port, b"PUT /v1/txn ") as proxy,
+        ConsulClient(ConsulSettings(port=proxy.port)) as client,
+    ):
+        store = ConsulStore(client, SystemClock(), f"{uuid.uuid4()}/")
+        revision = await store.commit([put("a", "1")], 0)
+        proxy.lose, before = 1, proxy.passed
+        with pytest.raises(Unavailable):
+            await store.commit([put("a", "2", expect=revision)], 0)
+        assert proxy.passed == before + 1
+        entry = await store.get("a")
+        assert entry is not None and entry.value == b"2"
+
+
+async def test_a_lock_that_was_taken_away_is_noticed_at_the_next_renewal(
+    client: ConsulClient,
+) -> None:
+    """The session lives on, so that its holder went on to lead beside the next one."""
+    prefix = f"{uuid.uuid4()}/"
+    (first, _), (second, _) = leader(client, prefix, SHORT), leader(client, prefix, SHORT)
+    assert await first.acquire(0)
+    await client.put("/v1/txn", [{"KV": {"Verb": "delete", "Key": f"{prefix}leader"}}])
+    assert await second.acquire(0)
+    with pytest.raises(Refused) as caught:
+        await first.renew()
+    assert caught.value.code == "lease_lost" and not first.held
+    await second.renew()
+    assert second.held
+
+
+async def test_who_gives_the_lease_back_holds_it_no_more_from_then_on(
+    client: ConsulClient,
+) -> None:
+    lease, _ = leader(client, f"{uuid.uuid4()}/", SHORT)
+    assert await lease.acquire(0)
+    releasing = asyncio.create_task(lease.release())
+    while not releasing.done():
+        await SystemClock().sleep(0)
+        assert not lease.held, "another may have it before the answer is here"
+
+
+class HastyClock(SystemClock):
+    """Half a second passes between any two looks at it, as on a line that is slow."""
+
+    def __init__(self) -> None:
+        self._looks = 0
+
+    def now(self) -> float:
+        self._looks += 1
+        return super().now() + self._looks / 2
+
+
+async def test_who_is_too_slow_for_the_lease_leaves_it_to_others(client: ConsulClient) -> None:
+    """It locked the key and renewed its session for ever, and never came to act."""
+    prefix = f"{uuid.uuid4()}/"
+    slow = ConsulLease(client, HastyClock(), f"{prefix}leader", "test", SHORT)
+    async with asyncio.timeout(5):
+        with pytest.raises(Unavailable, match="slowly"):
+            await slow.acquire(0)
+    other, _ = leader(client, prefix, SHORT)
+    assert await other.acquire(0)
+
+
+async def test_a_token_that_may_only_read_or_is_withdrawn_is_told(tmp_path: Path) -> None:
+    """A transaction that is not allowed comes with 409, as one that met another's change does."""
+    root = str(uuid.uuid4())
+    rules = 'key_prefix "" {{ policy = "{}" }} session_prefix "" {{ policy = "write" }}'
+    with consul(tmp_path / "own", root) as agent:
+        async with ConsulClient(ConsulSettings(port=agent.port, token=root)) as client:
+            tokens = []
+            for policy in ("read", "write"):
+                body = {"Name": policy, "Rules": rules.format(policy)}
+                await client.put("/v1/acl/policy", body)
+                made = await client.put("/v1/acl/token", {"Policies": [{"Name": policy}]})
+                tokens.append(json.loads(made.body))
+        reads, writes = (token["SecretID"] for token in tokens)
+        async with ConsulClient(ConsulSettings(port=agent.port, token=reads)) as client:
+            lease, _ = leader(client, "p/", SHORT)
+            store = ConsulStore(client, SystemClock())
+            for call in (store.commit([put("a", "1")], 0), store.raise_epoch(), lease.acquire(0)):
+                with pytest.raises(Refused) as caught:
+                    await call
+                assert caught.value.code == "consul_forbidden"
+        async with ConsulClient(ConsulSettings(port=agent.port, token=writes)) as client:
+            lease, _ = leader(client, "q/", SHORT)
+            assert await lease.acquire(0)
+            await lease.renew()
+            await _withdraw(agent, root, tokens[1]["AccessorID"])
+            with pytest.raises(Refused):
+                await lease.renew()
+            await lease.release()
+            assert not lease.held
+
+
+async def _withdraw(agent: ConsulAgent, root: str, accessor: str) -> None:
+    url = f"http://127.0.0.1:{agent.port}/v1/acl/token/{accessor}"
+    request = Request(url, method="DELETE", headers={"X-Consul-Token": root})
+    (await asyncio.to_thread(urlopen, request)).close()

@@ -96,3 +96,20 @@ async def test_while_consul_is_away_the_last_list_stays(tmp_path: Path) -> None:
                 agent, f"check/pass/ready:{one.id}"
             )  # a new Consul does not trust a check of before
             await until(registry, lambda found: set(found) == {one, two})
+
+
+async def test_run_again_after_its_end_it_follows_again(tmp_path: Path) -> None:
+    """It took the APIs of before for followed, whose queries had ended with the first run."""
+    one, two, gone = server(api="again"), server(api="again", number=2), server(api="gone")
+    with consul(tmp_path / "own") as agent:
+        async with ConsulClient(ConsulSettings(port=agent.port)) as client:
+            registry = ConsulRegistry(client, SystemClock())
+            register(agent, gone)
+            for new, old in ((one, gone), (two, one)):
+                running = asyncio.create_task(registry.run())
+                register(agent, new)
+                wanted = {new, old}
+                await until(registry, lambda found, w=wanted: set(found) == w, 5.0)  # type: ignore[misc]
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+                put(agent, f"service/deregister/{old.id}")

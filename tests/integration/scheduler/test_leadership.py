@@ -1,6 +1,8 @@
 """Schedulers that contend for the lease, with faults: never two who act, and soon one again."""
 
 import asyncio
+import json
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -14,7 +16,8 @@ from serai.consul.lease import ConsulLease
 from serai.lease import Lease, LeaseSettings
 from serai.memory import LeaseBoard, MemoryLease
 from serai_scheduler.leadership import lead
-from tests.cluster.agents import consul
+from tests.cluster.agents import ConsulAgent, consul
+from tests.support.losing_proxy import losing_proxy
 from tests.support.wait import auntil
 
 QUICK = LeaseSettings(ttl_s=0.3, margin_s=0.1, lock_delay_s=0.05)
@@ -123,3 +126,24 @@ async def test_a_leader_stops_while_consul_stands_still_and_goes_on_after(tmp_pa
                 agent.start()
                 await auntil(lambda: stage.acting, 20.0)
     assert not stage.both
+
+
+@pytest.mark.engines
+async def test_who_is_cancelled_while_it_takes_the_lease_leaves_it_to_others(
+    consul_agent: ConsulAgent,
+) -> None:
+    """The lock had been taken when its answer was lost; the next leader waited for its end."""
+    key, stage = f"{uuid.uuid4()}/leader", Stage()
+    async with (
+        losing_proxy(consul_agent.port, b"PUT /v1/txn ") as proxy,
+        ConsulClient(ConsulSettings(port=proxy.port)) as client,
+    ):
+        proxy.lose = 1
+        lease = ConsulLease(client, SystemClock(), key, key, LeaseSettings())
+        async with contending([lease], LeaseSettings(), stage):
+            await auntil(lambda: proxy.passed)
+        second = ConsulLease(client, SystemClock(), key, "second", LeaseSettings())
+        assert await second.acquire(5.0)
+        await second.release()
+        sessions = json.loads((await client.get("/v1/session/list")).body)
+    assert not [one for one in sessions if one["Name"] == key]
