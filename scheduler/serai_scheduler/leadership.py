@@ -53,6 +53,7 @@ async def _lead(
         if taken:
             log.info("leading")
             await _act_while_held(lease, clock, settings, act)
+            await clock.sleep(AGAIN_S)  # work that ends at once may not spin
             pauses = backoff(rng, first_s=AGAIN_S, cap_s=settings.ttl_s)
 
 

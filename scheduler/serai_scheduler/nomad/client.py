@@ -21,8 +21,10 @@ T = TypeVar("T")
 CONNECT_LIMIT_S = 5.0
 CALL_LIMIT_S = 15.0
 LONGEST_WAIT_S = 60.0
-THREADS = 16
-"""A blocking query holds one while it waits; there are a few lists, not one for each job."""
+THREADS = 8
+WAITING_THREADS = 8
+"""For blocking queries, which hold one while they wait, even when nobody waits for them any more.
+There are a few lists, not one for each job; a short call never stands behind them."""
 STALE = "Enforcing job modify index"
 """How Nomad words a refused index, with status 500; the words are all there is to tell it by."""
 INVALID = re.compile(r"\d+ errors? occurred:")
@@ -61,8 +63,13 @@ class NomadClient:
         self.address = f"{scheme}://{settings.host}:{settings.port}"
         self._session = requests.Session()
         # Reads only: a write whose answer was lost is read again and decided anew.
-        again = Retry(total=2, backoff_factor=0.2, allowed_methods=("GET",), status_forcelist=())
-        self._session.mount(f"{scheme}://", HTTPAdapter(max_retries=again, pool_maxsize=THREADS))
+        # An answer that is late is not asked for again: it would be late thrice.
+        again = Retry(
+            total=2, read=0, backoff_factor=0.2, allowed_methods=("GET",), status_forcelist=()
+        )
+        connections = THREADS + WAITING_THREADS
+        adapter = HTTPAdapter(max_retries=again, pool_maxsize=connections)
+        self._session.mount(f"{scheme}://", adapter)
         self._session.trust_env = False  # a proxy's variables are not meant for the own cluster
         self._nomad = nomad.Nomad(
             address=self.address,
@@ -79,12 +86,14 @@ class NomadClient:
             endpoint.token = settings.token or None
             endpoint.region = settings.region or None
             endpoint.cert = ()
-        self._pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="nomad")
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="nomad")
+        self._waiting = ThreadPoolExecutor(WAITING_THREADS, thread_name_prefix="nomad-waits")
 
     async def close(self) -> None:
         """Let go of everything; what still waits for Nomad ends by its deadline."""
         self._session.close()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._waiting):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     # Jobs ----------------------------------------------------------------------------------------
 
@@ -188,7 +197,8 @@ class NomadClient:
         limit_s = 3 * (CONNECT_LIMIT_S + CALL_LIMIT_S) + wait_s * 17 / 16
         try:
             async with asyncio.timeout(limit_s):
-                return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+                pool = self._waiting if wait_s else self._pool
+                return await asyncio.get_running_loop().run_in_executor(pool, call)
         except TimeoutError as error:
             raise Unavailable(f"Nomad at {self.address} did not answer in time") from error
         except (exceptions.BaseNomadException, requests.RequestException) as error:

@@ -95,6 +95,17 @@ async def test_a_wait_without_a_change_ends_in_time(client: NomadClient) -> None
         assert (await client.jobs("another", jobs.index, 0.2)).items == ()
 
 
+async def test_a_short_call_does_not_stand_behind_those_that_wait(client: NomadClient) -> None:
+    index = (await client.jobs("another")).index
+    waits = [asyncio.create_task(client.jobs("another", index, 5)) for _ in range(30)]
+    async with asyncio.timeout(2):
+        assert await client.job("another") is None
+    for wait in waits:
+        wait.cancel()
+    async with asyncio.timeout(2):
+        assert await client.job("another") is None
+
+
 async def test_what_is_gone_can_be_stopped_again(client: NomadClient, job: str) -> None:
     await client.register(sleeping(job), 0)
     for _ in range(2):
