@@ -51,7 +51,9 @@ def listed(api: str, instances: Sequence[Mapping[str, Any]]) -> Listed:
 
 
 def _server(api: str, instance: Mapping[str, Any]) -> Server | str:
-    service = instance["Service"]
+    service = instance.get("Service") if isinstance(instance, Mapping) else None
+    if not isinstance(service, Mapping) or not service.get("ID"):
+        return f"an instance of {api} is none: {str(instance)[:100]}"
     name, meta = service["ID"], service.get("Meta") or {}
     if missing := [key for key in ("replica", "version") if not meta.get(key)]:
         return f"{name} has no {' and no '.join(missing)} in its meta"
@@ -61,7 +63,9 @@ def _server(api: str, instance: Mapping[str, Any]) -> Server | str:
     if process is None or capacity is None or port is None:
         return f"{name} has a process, capacity or port that is no number within its bounds"
     # An instance without an address of its own is reached at its node's.
-    host = service.get("Address") or instance["Node"]["Address"]
+    host = service.get("Address") or (instance.get("Node") or {}).get("Address") or ""
+    if not host:
+        return f"{name} has no address, nor has its node"
     return Server(
         id=server_id(meta["replica"], process),
         replica=meta["replica"],

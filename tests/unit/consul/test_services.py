@@ -45,6 +45,14 @@ def test_what_cannot_be_read_takes_no_traffic_and_is_told() -> None:
         assert "iris.v1.1.0 has" in found.faults[0]
 
 
+def test_what_is_no_instance_is_left_out() -> None:
+    odd: list[Any] = [1, None, {}, {"Service": "text"}, {"Service": {"ID": ""}}]
+    nowhere = {"Service": {**instance()["Service"], "Address": ""}}
+    found = listed("iris", [*odd, nowhere, instance()])
+    assert found.servers == (server(),)
+    assert len(found.faults) == len(odd) + 1
+
+
 @given(st.from_regex(r"[a-z]([a-z0-9-]{0,40}[a-z0-9])?", fullmatch=True))
 def test_names_go_both_ways(api: str) -> None:
     assert api_of(service_name(api)) == api
