@@ -80,8 +80,8 @@ class NomadClient:
             region=settings.region or None,
             session=self._session,
         )
-        endpoints = (self._nomad.jobs, self._nomad.job, self._nomad.validate)
-        for endpoint in (*endpoints, self._nomad.allocations, self._nomad.nodes):
+        client = self._nomad
+        for endpoint in (client.jobs, client.job, client.allocations, client.nodes):
             # Else variables of the environment count.
             endpoint.token = settings.token or None
             endpoint.region = settings.region or None

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from serai.model import Exit, Replica, ReplicaState, Server
+from serai.model import TERMINAL, Exit, Replica, ReplicaState, Server
 from serai_scheduler.nomad.names import parse_id
 from serai_scheduler.nomad.tasks import MAIN_TASK, WAITING_TASK
 from serai_scheduler.nomad.text import NANOSECONDS
@@ -31,7 +31,7 @@ def replica_of(
         return None
     main = (allocation.get("TaskStates") or {}).get(MAIN_TASK) or {}
     state, reason = _state(allocation, main, len(servers), processes)
-    alive = state not in (ReplicaState.STOPPED, ReplicaState.FAILED, ReplicaState.LOST)
+    alive = state not in TERMINAL
     draining = state is ReplicaState.DRAINING
     ended = _seconds(main.get("FinishedAt")) or allocation["ModifyTime"] / NANOSECONDS
     return Replica(
