@@ -65,7 +65,7 @@ def _run() -> int:
 
 def _install() -> str:
     """Return how to install what the command needs; the parts of Serai are installed apart."""
-    part = "up" if {"up", "down"} & set(sys.argv[1:2]) else "cli"
+    part = "up" if {"up", "down", "image"} & set(sys.argv[1:2]) else "cli"
     return f"this command needs more of Serai; pip install 'serai[{part}]'"
 
 

@@ -161,6 +161,11 @@ def api_path(api: str, rest: str = "", **query: str | float | Sequence[str] | No
     return f"/v1/apis/{quote(api, safe='')}{rest}" + (f"?{text}" if text else "")
 
 
+def node_path(node: str) -> str:
+    """Return the path of a node's call."""
+    return f"/v1/nodes/{quote(node, safe='')}"
+
+
 def plain(value: object) -> object:
     """Return a typed answer as plain JSON values."""
     return json.loads(wire.encode(value))

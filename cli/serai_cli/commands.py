@@ -16,11 +16,14 @@ from serai.operator import (
     Done,
     Info,
     NodeList,
+    NodeRequest,
+    NodeWish,
     PlanAnswer,
+    RenderedJob,
     ScaleRequest,
 )
 from serai_cli import screens, targets
-from serai_cli.client import Client, api_path, plain
+from serai_cli.client import Client, api_path, node_path, plain
 from serai_cli.exits import BAD_INPUT, DONE, FAILED
 from serai_cli.forms import Form
 from serai_cli.output import Redrawn, confirm, look, note, on_terminal, show, write
@@ -122,6 +125,16 @@ def deploy(path: Path, wait: bool | None, force: bool, output: Form, env: str) -
     return FAILED if failed else DONE
 
 
+def render(api: str, version: str, form: str, env: str) -> int:
+    if form not in ("hcl", "json"):
+        raise ConfigError(f"--format {form}: choose hcl or json")
+    path = api_path(api, "/job", version=version)
+    job = _client(env).get(path, RenderedJob)
+    text = job.hcl if form == "hcl" else json.dumps({"Job": job.json}, indent=2)
+    write([text.rstrip()])
+    return DONE
+
+
 def scale(api: str, replicas: int, env: str) -> int:
     order = ScaleRequest(replicas=replicas)
     write([_client(env).post(api_path(api, "/scale"), order, Done).message])
@@ -186,6 +199,18 @@ def nodes(watch: bool, output: Form, env: str) -> int:
     return _show(listed, watch, output)
 
 
+def order_node(node: str, wish: NodeWish, limit: str, env: str) -> int:
+    from serai.units import Duration
+
+    try:
+        limit_s = Duration.parse(limit).seconds if limit else None
+    except ValueError as error:
+        raise ConfigError(f"--limit {limit}: {error}") from error
+    request = NodeRequest(wish=wish, limit_s=limit_s)
+    write([_client(env).post(node_path(node), request, Done).message])
+    return DONE
+
+
 def _show(view: Callable[[], tuple[object, Sequence[str]]], watch: bool, output: Form) -> int:
     if not watch:
         show(*view(), output)
@@ -231,7 +256,7 @@ def logs(
         replicas, version = following.known(described, replicas, version)
     query = following.Query(api, tail, grep, replicas, version)
     stream = following.lines(client, query, follow, since_s)
-    following.show(stream, as_json=output is Form.JSON)
+    following.show(stream, as_json=output is Form.JSON, on_terminal=on_terminal())
     return DONE
 
 
@@ -258,7 +283,7 @@ def doctor() -> int:
 
     failed = False
     for finding in examination.examine():
-        write([f"{finding.verdict:<5} {finding.what:<10} {finding.told}"])
+        write([f"{finding.verdict:<8} {finding.what:<11} {finding.told}"])
         failed = failed or finding.verdict == examination.FAIL
     return FAILED if failed else DONE
 

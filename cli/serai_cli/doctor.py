@@ -6,70 +6,67 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from serai.errors import SeraiError
-from serai.operator import Info
+from serai.operator import Examination, Finding, Info, Verdict
 from serai_cli import targets
 from serai_cli.client import Client
 from serai_cli.whereabouts import folder_in_use
 
-OK, WARN, FAIL = "ok", "warn", "fail"
+OK, WARN, FAIL = Verdict.OK, Verdict.WARN, Verdict.FAIL
 FEW_FILES = 4096
 LITTLE_DISK_BYTES = 2 * 2**30
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    verdict: str
-    what: str
-    told: str
+SCHEDULER_LIMIT_S = 15.0
+"""Longer than a scheduler waits for what it asks."""
 
 
 def examine() -> Iterator[Finding]:
-    """Yield a finding for each thing that Serai depends on."""
+    """Yield a finding for each thing that Serai depends on, here and then in the cluster."""
     checks: tuple[Callable[[], Finding], ...] = (
-        _python, _haproxy, _uv, _files, _disk, _ports, _docker, _scheduler,
+        _python, _haproxy, _uv, _files, _disk, _ports, _docker,
     )  # fmt: skip
     for check in checks:
         yield check()
+    yield from _scheduler()
+
+
+def _finding(verdict: Verdict, what: str, told: str) -> Finding:
+    return Finding(verdict=verdict, what=what, told=told)
 
 
 def _python() -> Finding:
     version = ".".join(str(part) for part in sys.version_info[:3])
-    return Finding(OK, "python", f"{version} at {sys.executable}")
+    return _finding(OK, "python", f"{version} at {sys.executable}")
 
 
 def _haproxy() -> Finding:
     try:
         from serai_agent.edge.process import find
     except ImportError:
-        return Finding(WARN, "haproxy", "only the CLI is installed here; `serai up` needs more")
+        return _finding(WARN, "haproxy", "only the CLI is installed here; `serai up` needs more")
     try:
         program, version = find()
     except SeraiError as error:
-        return Finding(FAIL, "haproxy", str(error))
-    return Finding(OK, "haproxy", f"{version} at {program}")
+        return _finding(FAIL, "haproxy", str(error))
+    return _finding(OK, "haproxy", f"{version} at {program}")
 
 
 def _uv() -> Finding:
     try:
         import uv
 
-        return Finding(OK, "uv", str(uv.find_uv_bin()))
+        return _finding(OK, "uv", str(uv.find_uv_bin()))
     except (ImportError, FileNotFoundError):
-        return Finding(FAIL, "uv", "not installed; pip install uv (requirements need it)")
+        return _finding(FAIL, "uv", "not installed; pip install uv (requirements need it)")
 
 
 def _files() -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     told = f"{soft} open files, at most {hard}"
     if hard != resource.RLIM_INFINITY and hard < FEW_FILES:
-        return Finding(WARN, "files", f"{told}: few connections fit; raise it with ulimit -n")
-    return Finding(OK, "files", told)
+        return _finding(WARN, "files", f"{told}: few connections fit; raise it with ulimit -n")
+    return _finding(OK, "files", told)
 
 
 def _disk() -> Finding:
@@ -78,8 +75,8 @@ def _disk() -> Finding:
     free = shutil.disk_usage(there).free
     told = f"{free / 2**30:.1f} GiB free for {folder}"
     if not os.access(there, os.W_OK):
-        return Finding(FAIL, "data", f"{there} is not writable; choose --data-dir")
-    return Finding(OK if free > LITTLE_DISK_BYTES else WARN, "data", told)
+        return _finding(FAIL, "data", f"{there} is not writable; choose --data-dir")
+    return _finding(OK if free > LITTLE_DISK_BYTES else WARN, "data", told)
 
 
 def _ports() -> Finding:
@@ -92,20 +89,23 @@ def _ports() -> Finding:
             except OSError:
                 taken.append(str(port))
     if taken:
-        return Finding(WARN, "ports", f"{', '.join(taken)} in use (by a `serai up`, perhaps)")
-    return Finding(OK, "ports", "8080 and 7070 are free")
+        return _finding(WARN, "ports", f"{', '.join(taken)} in use (by a `serai up`, perhaps)")
+    return _finding(OK, "ports", "8080 and 7070 are free")
 
 
 def _docker() -> Finding:
     if Path("/var/run/docker.sock").exists():
-        return Finding(OK, "docker", "dockerd has a socket here")
-    return Finding(WARN, "docker", "no dockerd: APIs of containers cannot run here")
+        return _finding(OK, "docker", "dockerd has a socket here")
+    return _finding(WARN, "docker", "no dockerd: APIs of containers cannot run here")
 
 
-def _scheduler() -> Finding:
+def _scheduler() -> Iterator[Finding]:
+    """Yield whether a scheduler answers, and what it finds of its cluster."""
     try:
         target = targets.find()
-        info = Client(target, deadline_s=5.0).get("/v1/info", Info)
+        client = Client(target, deadline_s=SCHEDULER_LIMIT_S)
+        info = client.get("/v1/info", Info)
+        yield _finding(OK, "scheduler", f"{info.serai_version} at {target.url}")
+        yield from client.get("/v1/doctor", Examination).findings
     except SeraiError as error:
-        return Finding(WARN, "scheduler", str(error))
-    return Finding(OK, "scheduler", f"{info.serai_version} at {target.url}")
+        yield _finding(WARN, "scheduler", str(error))

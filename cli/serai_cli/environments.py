@@ -32,7 +32,8 @@ def show_all() -> int:
 
 def set_one(name: str, url: str, token_file: Path | None, ca: Path | None) -> int:
     """Add an environment, or change what is given of one; a token stays with its URL."""
-    before = targets.load().named(name)
+    known = targets.load()
+    before = known.named(name)
     if not url and before is None:
         raise ConfigError(f"there is no environment {name!r} yet; give its --url")
     url = url or (before.url if before else "")
@@ -53,8 +54,10 @@ def set_one(name: str, url: str, token_file: Path | None, ca: Path | None) -> in
         token=token,
         ca=str(ca.absolute()) if ca is not None else kept_ca,
     )
-    targets.save(targets.load().with_target(one))
-    write([f"{name} is {one.url}"])
+    kept = known.with_target(one)
+    targets.save(kept)
+    chosen = kept.used == name and known.used != name
+    write([f"{name} is {one.url}" + (", and in use from now on" if chosen else "")])
     if not token:
         note("it has no token; a scheduler will refuse most calls without one")
     return 0

@@ -14,6 +14,7 @@ from serai.operator import ApiDescription
 from serai_cli.client import Client, api_path
 from serai_cli.loglines import readable
 from serai_cli.output import note
+from serai_cli.text import escaped
 
 RETRY_S = 1.0
 MAX_LINE_BYTES = 2**20
@@ -111,8 +112,11 @@ def written(line: LogLine) -> str:
     return f"{at} {who} " + "\n".join(readable(line.text))
 
 
-def show(stream: Iterator[LogLine], as_json: bool) -> None:
-    """Print lines as they come."""
+def show(stream: Iterator[LogLine], as_json: bool, on_terminal: bool) -> None:
+    """Print lines as they come; on a terminal nothing that a replica wrote moves the cursor."""
     for line in stream:
-        sys.stdout.write((wire.encode(line).decode() if as_json else written(line)) + "\n")
+        text = wire.encode(line).decode() if as_json else written(line)
+        if on_terminal and not as_json:
+            text = "\n".join(escaped(part) for part in text.split("\n"))
+        sys.stdout.write(text + "\n")
         sys.stdout.flush()

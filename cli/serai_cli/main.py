@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from serai_cli.forms import Form
+from serai_cli.image_app import app as images
 
 app = typer.Typer(
     name="serai",
@@ -13,6 +14,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
 
 Env = Annotated[str, typer.Option("--env", "-e", help="environment to talk to (see serai env)")]
@@ -57,6 +59,10 @@ def up(
         int, typer.Option(min=1, max=65535, help="port of the operator API")
     ] = 7070,
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    insecure: Annotated[
+        bool,
+        typer.Option("--insecure", help="listen beyond this machine, though there is no TLS"),
+    ] = False,
     data_dir: DataDir = None,
     allow_mount: Annotated[
         list[Path] | None,
@@ -68,7 +74,7 @@ def up(
     from serai_cli.embedded import run_up
 
     roots = tuple(str(folder.absolute()) for folder in allow_mount or ())
-    return run_up(port, control_port, host, data_dir, roots, detach)
+    return run_up(port, control_port, host, insecure, data_dir, roots, detach)
 
 
 @app.command(epilog="example: serai down")
@@ -206,6 +212,19 @@ def refresh(api: Api, env: Env = "") -> int:
     return commands.refresh(api, env)
 
 
+@app.command(epilog="example: serai render iris > iris.nomad.hcl")
+def render(
+    api: Api,
+    version: Annotated[str, typer.Option(help="not the version that serves, but this one")] = "",
+    form: Annotated[str, typer.Option("--format", metavar="hcl|json")] = "hcl",
+    env: Env = "",
+) -> int:
+    """Print the Nomad job of an API, for `nomad job run`."""
+    from serai_cli import commands
+
+    return commands.render(api, version, form, env)
+
+
 @app.command(epilog="example: serai versions iris")
 def versions(api: Api, output: Output = Form.TABLE, env: Env = "") -> int:
     """List the versions of an API, newest first."""
@@ -224,7 +243,7 @@ def nodes(watch: Watch = False, output: Output = Form.TABLE, env: Env = "") -> i
 
 @app.command(epilog="example: serai doctor")
 def doctor() -> int:
-    """Check this machine; say what to do about what is missing."""
+    """Check this machine and the cluster; say what to do about what is missing."""
     from serai_cli import commands
 
     return commands.doctor()
@@ -254,12 +273,54 @@ def schema() -> int:
     return commands.schema()
 
 
+machines = typer.Typer(
+    help="Close, empty or open a node: cordon, drain, uncordon.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(machines, name="node")
+
+
+@machines.command("cordon", epilog="example: serai node cordon gpu-3")
+def node_cordon(name: str, env: Env = "") -> int:
+    """Let a node take no new replicas; those that it has stay."""
+    from serai.operator import NodeWish
+    from serai_cli import commands
+
+    return commands.order_node(name, NodeWish.CORDON, "", env)
+
+
+@machines.command("drain", epilog="example: serai node drain gpu-3")
+def node_drain(
+    name: str,
+    limit: Annotated[
+        str, typer.Option(help="go without replacements after this long: 10m, 2h")
+    ] = "",
+    env: Env = "",
+) -> int:
+    """Empty a node: replicas start elsewhere, take the traffic, and those here finish."""
+    from serai.operator import NodeWish
+    from serai_cli import commands
+
+    return commands.order_node(name, NodeWish.DRAIN, limit, env)
+
+
+@machines.command("uncordon", epilog="example: serai node uncordon gpu-3")
+def node_uncordon(name: str, env: Env = "") -> int:
+    """Let a node take replicas again, and call off its drain."""
+    from serai.operator import NodeWish
+    from serai_cli import commands
+
+    return commands.order_node(name, NodeWish.OPEN, "", env)
+
+
 environments = typer.Typer(
     help="Named schedulers: list, set, use, delete, show.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 app.add_typer(environments, name="env")
+app.add_typer(images, name="image")
 
 
 @environments.command("list", epilog="example: serai env list")

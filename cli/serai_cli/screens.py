@@ -8,6 +8,7 @@ from serai.operator import (
     ApiStatus,
     NodeList,
     NodeStatus,
+    NodeWish,
     PlanAnswer,
     ReplicaStatus,
 )
@@ -24,6 +25,7 @@ STATE_COLOURS: dict[str, str] = {
     ApiState.DEGRADED: YELLOW,
     ApiState.DELETING: DIM,
     ApiState.ERROR: RED,
+    ApiState.UNKNOWN: YELLOW,
     ReplicaState.READY: GREEN,
     ReplicaState.FAILED: RED,
     ReplicaState.LOST: RED,
@@ -91,7 +93,10 @@ NODE_COLUMNS = (
     Column("gpus", right=True),
     Column("replicas", right=True),
     Column("version", drop=1),
+    Column("nomad", quiet="-", drop=2),
+    Column("clock", right=True, drop=3),
     Column("report", right=True, drop=3),
+    Column("reason", least=TEXT_LEAST),
 )
 CHANGE_COLUMNS = (
     Column("  what", least=TEXT_LEAST),
@@ -137,7 +142,7 @@ def _api_row(api: ApiStatus, now_s: float) -> list[str]:
         count(traffic.responses_5xx),
         milliseconds(traffic.p50_ms),
         milliseconds(traffic.p99_ms),
-        ago(now_s - api.updated_at_s),
+        ago(now_s - api.updated_at_s) if api.updated_at_s else "-",
     ]
 
 
@@ -161,6 +166,8 @@ def description(described: ApiDescription, now_s: float, look: Look = PLAIN) -> 
     """Return everything about one API."""
     traffic = described.status.traffic
     flows = f"{traffic.in_flight} in flight, {traffic.queued} queued, {traffic.held} held"
+    if described.peak_15_min is not None:
+        flows += f"; highest of 15 minutes: {described.peak_15_min}"
     return [
         *one_api(described, now_s, look),
         "",
@@ -196,7 +203,9 @@ def _replica_row(one: ReplicaStatus, now_s: float) -> list[str]:
 def _ending(one: ReplicaStatus) -> str:
     replica = one.replica
     how = str(replica.exit) if replica.exit and replica.state is ReplicaState.FAILED else ""
-    return "; ".join(part for part in dict.fromkeys((replica.reason, how)) if part)
+    return "; ".join(
+        part for part in (replica.reason, how if how not in replica.reason else "") if part
+    )
 
 
 def versions(described: ApiDescription, now_s: float, look: Look = PLAIN) -> list[str]:
@@ -224,23 +233,47 @@ def nodes(listed: NodeList, look: Look = PLAIN) -> list[str]:
     """Return the nodes with what they have free."""
     if not listed.nodes:
         return ["no node has reported yet"]
-    return table(NODE_COLUMNS, [_node_row(node) for node in listed.nodes], look)
+    lines = table(NODE_COLUMNS, [_node_row(node) for node in listed.nodes], look)
+    for node in listed.nodes:
+        if node.waiting:
+            lines += ["", f"{node.node} waits for"]
+            lines += [f"  {line}" for line in node.waiting]
+    return lines
+
+
+def _node_state(node: NodeStatus) -> str:
+    """Return in one word what matters most of a node."""
+    if node.state != "up":
+        return node.state
+    match node.wish:
+        case NodeWish.DRAIN:
+            return "draining" if node.waiting else "drained"
+        case NodeWish.CORDON:
+            return "cordoned"
+    return node.state if node.takes else "closed"
 
 
 def _node_row(node: NodeStatus) -> list[str]:
     report = node.report
+    if report is None or node.age_s is None:
+        nomad = node.engine_version or "-"
+        held = [str(node.replicas), "-", nomad, "-", "never"]
+        return [node.node, _node_state(node), *["-"] * 5, *held, node.reason]
     percent = "-" if report.cpu_percent is None else f"{report.cpu_percent:.0f}%"
     return [
-        report.node,
-        node.state,
+        node.node,
+        _node_state(node),
         ",".join(report.roles),
         f"{percent} of {report.cpu_count}",
         f"{size(report.memory_available_bytes)} of {size(report.memory_total_bytes)}",
         f"{size(report.disk_free_bytes)} of {size(report.disk_total_bytes)}",
         str(len(report.gpus.readings)),
-        str(len(report.replicas)),
+        str(node.replicas),
         report.serai_version,
+        node.engine_version or "-",
+        "-" if node.clock_skew_s is None else f"{round(node.clock_skew_s, 1) + 0.0:+.1f}s",
         f"{ago(node.age_s)} ago",
+        node.reason,
     ]
 
 
@@ -261,4 +294,5 @@ def plan(answer: PlanAnswer, look: Look = PLAIN) -> list[str]:
         ]
         if rows:
             lines += table(CHANGE_COLUMNS, rows, look)
+        lines += [f"  note: {note}" for note in api.notes]
     return lines

@@ -18,6 +18,13 @@ def printable(text: str) -> str:
     return "".join(" " if c in "\n\t\r" else c if _harmless(c) else "?" for c in text)
 
 
+def escaped(text: str) -> str:
+    """Return text with what would move the cursor or hide something written out, as `\\x1b`."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c == "\t" or _harmless(c) else repr(c)[1:-1] for c in text)
+
+
 def _harmless(character: str) -> bool:
     return unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
 

@@ -21,7 +21,9 @@ RECOVERY_LIMIT_S = 15.0
 """How long a version that is there already may take to serve again: this deploy may have healed it.
 """
 LOG_LINES = 10
-SO_FAR = re.compile(r", \d+ s so far")
+GATEWAYS_LIMIT_S = 150.0
+"""How long gateways may take to carry out a route. One that is silent is forgotten before that."""
+SO_FAR = re.compile(r", \d+ s so far| \(last heard \d+ s ago\)")
 
 
 class Verdict(Enum):
@@ -40,8 +42,13 @@ class Standing:
     line: str
 
 
-def standing(plan: ApiPlan, described: ApiDescription, patient: bool = False) -> Standing:
-    """Return how the deploy of a version stands; while `patient` one that is down may recover."""
+def standing(
+    plan: ApiPlan, described: ApiDescription, patient: bool = False, gateways_late: bool = False
+) -> Standing:
+    """Return how the deploy of a version stands; while `patient` one that is down may recover.
+
+    `gateways_late`: no gateway is waited for any longer.
+    """
     status = described.status
     if status.failed_version == plan.version:
         return Standing(
@@ -53,6 +60,8 @@ def standing(plan: ApiPlan, described: ApiDescription, patient: bool = False) ->
             return Standing(Verdict.FAILED, why)
         if status.wanted and not status.ready:
             return Standing(Verdict.RUNNING, f"{plan.api}: {status.reason}")
+        if status.waits_for:
+            return _not_taken(plan, status.waits_for, gateways_late)
         return Standing(Verdict.SERVES, f"{plan.api}: {plan.version} serves {status.url}")
     if status.candidate != plan.version:
         other = status.candidate or status.version or "nothing"
@@ -60,17 +69,29 @@ def standing(plan: ApiPlan, described: ApiDescription, patient: bool = False) ->
     return Standing(Verdict.RUNNING, f"{plan.api}: {status.reason}")
 
 
+def _not_taken(plan: ApiPlan, waits_for: str, late: bool) -> Standing:
+    """Return how a version stands that is ready and that not every gateway sends callers to."""
+    told = f"{plan.api}: {plan.version} is ready; {printable(waits_for)}"
+    if not late:
+        return Standing(Verdict.RUNNING, told)
+    return Standing(Verdict.FAILED, f"{told}; it serves once that has happened")
+
+
 def watch(
     client: Client, plans: tuple[ApiPlan, ...], clock: Clock, drawn: Redrawn
 ) -> list[Standing]:
     """Show the phases until every API serves or has failed; return how each ended."""
     heard_s = began_s = clock.now()
+    ready_s: dict[str, float] = {}
     found = {plan.api: Standing(Verdict.RUNNING, f"{plan.api}: accepted") for plan in plans}
     while running := [plan for plan in plans if found[plan.api].verdict is Verdict.RUNNING]:
         for plan in running:
             try:
                 patient = clock.now() - began_s < RECOVERY_LIMIT_S
-                found[plan.api] = _look_at(client, plan, patient)
+                since_s = ready_s.get(plan.api, clock.now())
+                late = clock.now() - since_s > GATEWAYS_LIMIT_S
+                found[plan.api], waits = _look_at(client, plan, patient, late)
+                ready_s = ready_s | {plan.api: since_s} if waits else ready_s
                 heard_s = clock.now()
             except Unavailable:
                 if clock.now() - heard_s > AWAY_LIMIT_S:
@@ -87,11 +108,15 @@ def without_seconds(line: str) -> str:
     return SO_FAR.sub("", line)
 
 
-def _look_at(client: Client, plan: ApiPlan, patient: bool) -> Standing:
+def _look_at(client: Client, plan: ApiPlan, patient: bool, late: bool) -> tuple[Standing, bool]:
+    """Return how a deploy stands, and whether its version waits for gateways alone."""
     try:
-        return standing(plan, client.get(api_path(plan.api), ApiDescription), patient)
+        described = client.get(api_path(plan.api), ApiDescription)
     except Refused as refused:  # deleted meanwhile, for one
-        return Standing(Verdict.FAILED, f"{plan.api}: {refused}")
+        return Standing(Verdict.FAILED, f"{plan.api}: {refused}"), False
+    status = described.status
+    waits = bool(status.waits_for) and status.version == plan.version and not status.candidate
+    return standing(plan, described, patient, late), waits
 
 
 def farewell(client: Client, plan: ApiPlan) -> list[str]:

@@ -5,9 +5,11 @@ the HTTP bodies that both ends must agree on stand here too.
 """
 
 import hashlib
+import math
 import re
 import struct
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Annotated, Protocol
 
 import msgspec
@@ -28,6 +30,8 @@ MAX_PARTS = MAX_FILE_BYTES // PART_BYTES
 CHUNK_BYTES = 2**20
 UPLOAD_MIN_AGE_S = 3600.0
 """Garbage collection leaves younger blobs alone: their deploy may still be under way."""
+DELETED_AT_ONCE = 200
+"""How many blobs are removed before a deploy that waits has its turn."""
 
 BATCH_RECORD = struct.Struct(">32sQ")
 """What stands before each blob of a batch: its digest and its size in bytes."""
@@ -55,7 +59,8 @@ class Composition(Value):
 
 
 class Blobs(Protocol):
-    """Where content lies: a folder on one machine, an S3-compatible store in a cluster.
+    """Where content lies: a folder on one machine, in a cluster copies on a majority of its
+    schedulers or an S3-compatible store.
 
     Every method raises Unavailable when the store does not answer, DiskFull when it has no room.
     """
@@ -75,6 +80,13 @@ class Blobs(Protocol):
         """
         ...
 
+    async def put_each(self, contents: AsyncIterator[tuple[str, bytes]]) -> None:
+        """Store small blobs, each under its digest, as `put` does.
+
+        At the first error, the stream's own included, those before it stay stored.
+        """
+        ...
+
     def get(self, digest: str) -> AsyncIterator[bytes]:
         """Yield the content in pieces; Refused (`no_blob`) before the first when absent.
 
@@ -87,8 +99,12 @@ class Blobs(Protocol):
         """Return the size in bytes; Refused (`no_blob`) when absent."""
         ...
 
-    async def delete(self, digests: Sequence[str]) -> None:
-        """Remove blobs; those that are not there are no error."""
+    async def delete(self, digests: Sequence[str], used_until_s: float = math.inf) -> None:
+        """Remove blobs; those that are not there are no error.
+
+        Those used after `used_until_s`, wall-clock time, stay as far as this store knows of it: who
+        decided on a look that is old by now takes nothing away from others.
+        """
         ...
 
     def list(self) -> AsyncIterator[StoredBlob]:
@@ -158,6 +174,18 @@ async def one_piece(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
+async def put_one_by_one(blobs: Blobs, contents: AsyncIterator[tuple[str, bytes]]) -> None:
+    """Do what `Blobs.put_each` promises by calls of `put`."""
+    async for digest, content in contents:
+        await blobs.put(digest, one_piece(content), len(content))
+
+
+async def fetched(blobs: Blobs, digest: str) -> AsyncGenerator[bytes, None]:
+    """Yield what `Blobs.get` does, as a generator that can be closed before its end."""
+    async for piece in blobs.get(digest):
+        yield piece
+
+
 async def read_all(blobs: Blobs, digest: str, limit_bytes: int) -> bytes:
     """Return a small blob whole; Refused (`too_large`) above the limit."""
     data = bytearray()
@@ -188,14 +216,19 @@ async def collect_garbage(
     referenced: Collection[str],
     now_s: float,
     min_age_s: float = UPLOAD_MIN_AGE_S,
+    alone: AbstractAsyncContextManager[object] | None = None,
 ) -> list[StoredBlob]:
     """Delete and return what nothing refers to.
 
-    `now_s` is wall-clock time. The caller lets no deploy be accepted while this runs: a blob that
-    is found here and asked about a moment later would be taken away from it.
+    `now_s` is wall-clock time. A deploy is accepted while `alone` is held or before this begins: a
+    blob that is asked about a moment before its turn stays, one that is asked about later is gone.
+    `alone` is held for some blobs at a time, so that nobody waits for the end of all.
     """
     waste = unreferenced([blob async for blob in blobs.list()], referenced, now_s, min_age_s)
-    await blobs.delete([blob.digest for blob in waste])
+    for start in range(0, len(waste), DELETED_AT_ONCE):
+        page = waste[start : start + DELETED_AT_ONCE]
+        async with alone or nullcontext():
+            await blobs.delete([blob.digest for blob in page], now_s - min_age_s)
     return waste
 
 
@@ -230,6 +263,9 @@ class MemoryBlobs:
         if self._room_bytes is not None and stored_bytes + size_bytes > self._room_bytes:
             raise DiskFull(f"no room left for {size_bytes} bytes; {self._room_bytes} are allowed")
 
+    async def put_each(self, contents: AsyncIterator[tuple[str, bytes]]) -> None:
+        await put_one_by_one(self, contents)
+
     async def get(self, digest: str) -> AsyncIterator[bytes]:
         check_digest(digest)
         content = self._contents.get(digest)
@@ -244,9 +280,10 @@ class MemoryBlobs:
             raise missing_blob(digest)
         return len(self._contents[digest])
 
-    async def delete(self, digests: Sequence[str]) -> None:
+    async def delete(self, digests: Sequence[str], used_until_s: float = math.inf) -> None:
         for digest in digests:
-            self._contents.pop(digest, None)
+            if self._used_at_s.get(digest, 0.0) <= used_until_s:
+                self._contents.pop(digest, None)
 
     async def list(self) -> AsyncIterator[StoredBlob]:
         for digest, content in list(self._contents.items()):

@@ -120,7 +120,7 @@ def read_manifest(data: bytes) -> Manifest:
         raise _bad(f"it is {len(data)} bytes long; {MAX_MANIFEST_BYTES} are allowed")
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"not a valid manifest of a bundle: {error}") from error
     check_manifest(manifest)
     return manifest

@@ -5,6 +5,9 @@ from typing import Protocol
 
 from serai.model import Replica, Value, Version
 
+USUAL_DRAIN_S = 600.0
+"""How long an answer may take where nothing else is said."""
+
 
 class LogLine(Value):
     """One line that a replica wrote; `stream` is `out` or `err`."""
@@ -28,6 +31,23 @@ class LogQuery(Value):
     follow: bool = False
 
 
+class EngineNode(Value):
+    """A node as the engine knows it: whether it takes new replicas, and why it does not.
+
+    `closed` says that somebody has closed it on purpose, by Serai or by the engine's own means;
+    `drains` that the engine moves its replicas away by itself, and ends those that are left at
+    `drain_until_s` (wall clock; None for never, or unknown). `version` is that of the engine there.
+    """
+
+    name: str
+    takes: bool
+    closed: bool = False
+    reason: str = ""
+    drains: bool = False
+    drain_until_s: float | None = None
+    version: str = ""
+
+
 class Engine(Protocol):
     """Runs replicas. Every order carries the leader's epoch; a lower one than before is Refused."""
 
@@ -35,14 +55,46 @@ class Engine(Protocol):
         """Return every replica that lives, and the lately ended ones (bounded per API)."""
         ...
 
-    async def start(self, replica: str, version: Version, epoch: int) -> None:
-        """Start a replica under this id; an id that is known already is left as it is."""
+    async def start(
+        self,
+        replicas: Sequence[str],
+        version: Version,
+        epoch: int,
+        drain_s: float = USUAL_DRAIN_S,
+    ) -> None:
+        """Start replicas of a version under these ids, each `API.VERSION.NUMBER`, numbers from 1.
+
+        Their answers may take `drain_s`, which is what they get when something else than `stop`
+        ends them, such as an operator who empties their node.
+        An id that `observe` shows already is left as it is. Raises Refused when the version cannot
+        be run, Unavailable when nothing is known to have been started: look again, then decide.
+        """
         ...
 
-    async def stop(self, replica: str, grace_s: float, epoch: int) -> None:
-        """Ask a replica to end (SIGTERM), end it after `grace_s`; an unknown id is no error.
+    async def stop(self, replicas: Sequence[str], grace_s: float, epoch: int) -> None:
+        """Ask replicas to end (SIGTERM), end them after `grace_s`; an unknown id is no error.
 
-        Returns at once; `observe` shows it `draining`, then `stopped`.
+        Returns at once; `observe` shows them `draining`, then `stopped`. An engine may have fixed
+        how long it waits when a replica was started, and then heeds no `grace_s`.
+        """
+        ...
+
+    async def grant(self, version: Version, drain_s: float, epoch: int) -> None:
+        """Let answers of a version take `drain_s`: of its replicas that run and of later ones.
+
+        None of them ends for it. An engine may have fixed the time of those that run when they
+        were started; they get it then when their process is started anew. None is no error.
+        """
+        ...
+
+    async def nodes(self) -> Sequence[EngineNode]:
+        """Return every node that replicas may run on."""
+        ...
+
+    async def take(self, node: str, takes: bool, epoch: int) -> None:
+        """Let a node take new replicas, or none any more; what runs on it goes on.
+
+        Raises Refused for a node that is not there, or that cannot be closed.
         """
         ...
 

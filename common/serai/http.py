@@ -9,6 +9,7 @@ import aiohttp
 from aiohttp import web
 
 from serai import wire
+from serai.certificates import NO_KEYS, TlsKeys, hint_if_cut_off, why_no_tls
 from serai.errors import ConfigError, Refused, SeraiError, Unavailable
 from serai.operator import FieldProblem, Problem
 
@@ -47,15 +48,27 @@ async def read_body(request: web.Request, kind: type[T], limit_bytes: int) -> T:
 
 
 @asynccontextmanager
-async def translated(what: str) -> AsyncIterator[None]:
-    """Turn the client library's errors into Serai's; `what` begins the message."""
+async def translated(what: str, keys: TlsKeys = NO_KEYS) -> AsyncIterator[None]:
+    """Turn the client library's errors into Serai's; `what` begins the message.
+
+    `keys` are the settings to name where TLS fails.
+    """
     try:
         yield
+    except aiohttp.ClientSSLError as error:
+        raise Unavailable(f"{what}: {why_no_tls(error, keys) or error}") from error
     except aiohttp.ClientConnectorError as error:
         raise Unavailable(f"{what}: cannot connect to {error.host}:{error.port}") from error
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        why = str(error) or type(error).__name__
+        why = why_no_tls(error, keys) or str(error) or type(error).__name__
+        why += hint_if_cut_off(error, keys)
         raise Unavailable(f"{what}: {why}") from error
+
+
+def check_token(token: str, of: str) -> None:
+    """Raise ConfigError for a token that no header can carry; "" is none and passes."""
+    if token and not (token.isascii() and token.isprintable()):
+        raise ConfigError(f"the token for {of} holds a line end or another odd character")
 
 
 class ProblemAnswer(Refused):
@@ -64,6 +77,16 @@ class ProblemAnswer(Refused):
     def __init__(self, body: Problem) -> None:
         super().__init__(body.detail, body.code)
         self.problem = body
+
+
+async def read_start(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
+    """Read a body, or so much of it; the client library's own `read` ends at the first pieces."""
+    data = bytearray()
+    async for piece in response.content.iter_any():
+        data += piece
+        if len(data) >= limit_bytes:
+            break
+    return bytes(data[:limit_bytes])
 
 
 async def read_answer(response: aiohttp.ClientResponse, kind: type[T]) -> T:

@@ -27,6 +27,10 @@ class LeaseSettings(Value):
         """Return until when the holder may act, on the clock that `renewing_at_s` is from."""
         return renewing_at_s + self.ttl_s - self.margin_s
 
+    def renew_at_s(self, safe_until_s: float) -> float:
+        """Return when to begin the next renewal of a lease that may be used until then."""
+        return safe_until_s - self.ttl_s + self.margin_s + self.renew_period_s
+
 
 class Lease(Protocol):
     """One process's view of the lease: always held on one machine, a Consul lock in a cluster."""

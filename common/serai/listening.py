@@ -1,9 +1,27 @@
 """Taking a port, with one clear line when it cannot be had."""
 
 import errno
+import ipaddress
 import socket
 
 from serai.errors import ConfigError
+
+ANYWHERE = {"": "127.0.0.1", "*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Where this machine itself reaches what listens on all of its addresses."""
+
+
+def url_here(host: str, port: int, scheme: str = "http") -> str:
+    """Return the URL at which this machine itself reaches what listens on `host` and `port`."""
+    host = ANYWHERE.get(host, host)
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether only this machine reaches what listens on `host`; of a name, only localhost."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def listen(host: str, port: int) -> socket.socket:

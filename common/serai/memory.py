@@ -107,7 +107,8 @@ class MemoryStore:
         return max(changed + deleted, default=0)
 
     async def commit(self, writes: Sequence[Write], epoch: int) -> int:
-        revisions = {key: entry.revision for key, entry in self._entries.items()}
+        found = {write.key: self._entries.get(write.key) for write in writes}
+        revisions = {key: entry.revision for key, entry in found.items() if entry is not None}
         check_writes(writes, revisions, epoch, self._epoch)
         self._epoch = epoch
         revision = self._changes.revision + 1

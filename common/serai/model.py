@@ -11,7 +11,7 @@ from typing import dataclass_transform
 
 import msgspec
 
-from serai.spec.types import Compute, Environment, Mount, Pod, Predictor, Readiness
+from serai.spec.types import Compute, Environment, Mount, Nodes, Pod, Predictor, Readiness
 
 VERSION_DIGEST_LENGTH = 8
 
@@ -33,7 +33,7 @@ TERMINAL = frozenset({ReplicaState.STOPPED, ReplicaState.FAILED, ReplicaState.LO
 
 
 class ApiState(StrEnum):
-    """What an API is like for its callers."""
+    """What an API is like for its callers; `unknown` while no scheduler leads."""
 
     LIVE = "live"
     UPDATING = "updating"
@@ -41,6 +41,7 @@ class ApiState(StrEnum):
     DEGRADED = "degraded"
     ERROR = "error"
     DELETING = "deleting"
+    UNKNOWN = "unknown"
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -48,11 +49,12 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Base of every value on the wire or in the store: immutable, unknown keys refused."""
 
 
-class VersionContent(Value):
+class VersionContent(Value, omit_defaults=True):
     """All that a replica is made from, and nothing else: its digest names the version.
 
     `bundle` and `lock` are SHA-256 digests in hexadecimal ("" where there is none), `runtime` is
-    the digest of the runtime's own code, `python` is "3.11".
+    the digest of the runtime's own code, `python` is "3.11". `nodes` is None where any node will
+    do, and then left out of what is written, so that digests stay what they were without it.
     """
 
     predictor: Predictor | None
@@ -66,6 +68,12 @@ class VersionContent(Value):
     concurrency_per_replica: int
     readiness: Readiness
     mounts: tuple[Mount, ...]
+    nodes: Nodes | None = None
+
+    @property
+    def inner_port(self) -> int | None:
+        """Return its container's port that is published as another, None without containers."""
+        return self.pod.port if self.pod is not None and self.pod.containers else None
 
 
 class Version(Value):
@@ -117,7 +125,8 @@ class Replica(Value):
     """One running (or lately ended) copy of a version as the engine sees it.
 
     `reason` says in plain words why it is in this state; `log_tail` holds its last lines once it
-    has failed; `restarts` counts its processes that were started again in place.
+    has failed; `restarts` counts its processes that were started again in place. `stuck` says of
+    one that waits for a place that it gets none unless its spec or the nodes change.
     """
 
     id: str
@@ -133,6 +142,7 @@ class Replica(Value):
     restarts: int = 0
     log_tail: tuple[str, ...] = ()
     servers: tuple[Server, ...] = ()
+    stuck: bool = False
 
     @property
     def alive(self) -> bool:
@@ -143,6 +153,11 @@ class Replica(Value):
 def server_id(replica: str, process: int) -> str:
     """Return the id of the server of a replica's process (counted from 0)."""
     return f"{replica}.{process}"
+
+
+def replica_of_server(server: str) -> str:
+    """Return the replica whose server this is, by its id."""
+    return server.rpartition(".")[0]
 
 
 def digest_of(data: bytes) -> str:

@@ -4,7 +4,8 @@ The OpenAPI description is generated from these types. Errors are problem+json (
 stable `code`.
 """
 
-from typing import Annotated
+from enum import StrEnum
+from typing import Annotated, Any
 
 import msgspec
 
@@ -84,7 +85,8 @@ class ApiPlan(Value):
     """What a deploy does to one API.
 
     `action` is `create`, `new version`, `settings` or `up to date`; `version` is the name that the
-    version has or will have; `explanation` tells in a sentence what will happen to replicas.
+    version has or will have; `explanation` tells in a sentence what will happen to replicas;
+    `notes` tell what is accepted and does nothing here.
     """
 
     api: str
@@ -92,6 +94,7 @@ class ApiPlan(Value):
     version: str
     explanation: str
     changes: tuple[Change, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class PlanAnswer(Value):
@@ -129,7 +132,8 @@ class ApiStatus(Value):
 
     `version` serves ("" before the first is ready), `candidate` is on its way ("" when none);
     `reason` says in words why the state is what it is; `last_error` is why the last update failed
-    (of version `failed_version`).
+    (of version `failed_version`). `waits_for` says what keeps callers from what is in force though
+    its replicas are ready: gateways that have not taken the route yet; "" for nothing.
     """
 
     name: str
@@ -146,6 +150,7 @@ class ApiStatus(Value):
     updated_at_s: float
     last_error: str = ""
     failed_version: str = ""
+    waits_for: str = ""
 
 
 class ApiList(Value):
@@ -173,20 +178,62 @@ class VersionStatus(Value):
 
 
 class ApiDescription(Value):
-    """Everything about one API."""
+    """Everything about one API.
+
+    `peak_15_min` is how many requests there were at once at most in the last 15 minutes, running,
+    queued and held, counted once a second, over all gateways; None while no gateway has told.
+    """
 
     status: ApiStatus
     spec: ApiSpec
     replicas: tuple[ReplicaStatus, ...]
     versions: tuple[VersionStatus, ...]
+    peak_15_min: int | None = None
+
+
+class RenderedJob(Value):
+    """A version as a Nomad job: as Nomad's API takes it, and as a jobspec for `nomad job run`."""
+
+    json: dict[str, Any]
+    hcl: str
+
+
+class NodeWish(StrEnum):
+    """What an operator wants of a node."""
+
+    CORDON = "cordon"
+    DRAIN = "drain"
+    OPEN = "open"
+
+
+class NodeRequest(Value):
+    """What a node is to do. `limit_s`: after that, a drain no longer waits for replacements."""
+
+    wish: NodeWish
+    limit_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] | None = None
 
 
 class NodeStatus(Value):
-    """One node: its last report and how old that is; `state` is `up` or `silent`."""
+    """One node: its last report and how old that is, None where there was none.
 
+    `state` is `up` or `silent`; `takes` says whether it takes new replicas, with the reason where
+    it does not. `replicas` is how many the engine has there. `waiting` tells what a drain still
+    waits for, a line each, Nomad's own included. `clock_skew_s` is by how much its clock was ahead
+    of the scheduler's when it reported, `engine_version` that of its Nomad as the cluster knows it,
+    "" without one.
+    """
+
+    node: str
     state: str
-    age_s: float
-    report: NodeReport
+    age_s: float | None
+    report: NodeReport | None
+    takes: bool = True
+    reason: str = ""
+    wish: NodeWish | None = None
+    waiting: tuple[str, ...] = ()
+    clock_skew_s: float | None = None
+    engine_version: str = ""
+    replicas: int = 0
 
 
 class NodeList(Value):
@@ -195,10 +242,41 @@ class NodeList(Value):
     nodes: tuple[NodeStatus, ...]
 
 
+class Verdict(StrEnum):
+    """How a thing that was looked at is; only `fail` keeps something from working."""
+
+    OK = "ok"
+    UNTESTED = "untested"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+class Finding(Value):
+    """One thing that was looked at: what it is, and in words how it is and what to do next."""
+
+    verdict: Verdict
+    what: str
+    told: str
+
+
+class Examination(Value):
+    """What a scheduler finds of its cluster; nothing for one machine's."""
+
+    findings: tuple[Finding, ...]
+
+
 class Digests(Value):
     """Digests of blobs: asked about, or found missing."""
 
     digests: Annotated[tuple[str, ...], msgspec.Meta(max_length=100_000)]
+
+
+class Readiness(Value):
+    """What `/readyz` of a cluster's scheduler says: whether store and engine answer it."""
+
+    store: bool
+    engine: bool
+    leads: bool
 
 
 class Done(Value):

@@ -1,13 +1,15 @@
 """The port to what is ready: the servers that may take traffic."""
 
-from collections.abc import Sequence
 from typing import Protocol
 
 from serai.model import Server, Value
 
 
 class Listing(Value):
-    """The ready servers at one moment; `revision` rises with every change."""
+    """The ready servers at one moment; `revision` rises with every change.
+
+    It is 0 until the servers are known for the first time: none is then not the same as none ready.
+    """
 
     revision: int
     servers: tuple[Server, ...]
@@ -19,9 +21,3 @@ class Registry(Protocol):
     async def watch(self, after: int, wait_s: float) -> Listing:
         """Return once the servers changed after revision `after`, or after `wait_s`."""
         ...
-
-
-class Publisher(Protocol):
-    """Where an engine without a registry of its own announces what is ready."""
-
-    def publish(self, servers: Sequence[Server]) -> None: ...

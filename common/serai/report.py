@@ -11,6 +11,7 @@ import msgspec
 from serai.model import Value
 
 REPORT_VERSION = 1
+GATEWAY_ROLE = "gateway"
 MAX_REPORT_BYTES = 4 * 2**20
 
 LATENCY_BOUNDS_MS = (
@@ -19,7 +20,13 @@ LATENCY_BOUNDS_MS = (
 )  # fmt: skip
 """Upper bounds of the latency buckets in milliseconds; one more bucket holds what is slower."""
 
+DEMAND_SLOT_S = 10
+DEMAND_SLOTS = 90
+"""How many slots of demand a gateway keeps, and a scheduler looks at: 15 minutes."""
+
 Short = Annotated[str, msgspec.Meta(max_length=256)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""What is counted: it is added up, and told to Prometheus as a float."""
 
 
 class GpuReading(Value):
@@ -66,17 +73,17 @@ class VersionTraffic(Value):
 
     api: Short
     version: Short
-    in_flight: int = 0
-    queued: int = 0
-    held: int = 0
-    arrivals: int = 0
-    completions: int = 0
-    outcomes: tuple[int, int, int, int, int, int] = (0, 0, 0, 0, 0, 0)
-    refused: int = 0
-    latency_buckets: tuple[int, ...] = ()
+    in_flight: Count = 0
+    queued: Count = 0
+    held: Count = 0
+    arrivals: Count = 0
+    completions: Count = 0
+    outcomes: tuple[Count, Count, Count, Count, Count, Count] = (0, 0, 0, 0, 0, 0)
+    refused: Count = 0
+    latency_buckets: tuple[Count, ...] = ()
     latency_sum_ms: float = 0.0
-    bytes_in: int = 0
-    bytes_out: int = 0
+    bytes_in: Count = 0
+    bytes_out: Count = 0
 
 
 class ServerTraffic(Value):
@@ -84,7 +91,40 @@ class ServerTraffic(Value):
 
     server: Short
     state: Short
-    in_flight: int
+    in_flight: Count
+
+
+class DemandSlot(Value, array_like=True):
+    """What an API asked of one gateway within DEMAND_SLOT_S seconds.
+
+    `busy_s` is the time that its requests spent on replicas, so that `busy_s` over `completions`
+    is how long one takes; `peak` is the most that were there at a reading (one a second): running,
+    queued and held.
+    """
+
+    arrivals: Count = 0
+    completions: Count = 0
+    busy_s: float = 0.0
+    peak: Count = 0
+
+
+class ApiDemand(Value):
+    """One API's slots, the oldest first, without a gap from the slot number `first` on."""
+
+    api: Short
+    first: int
+    slots: Annotated[tuple[DemandSlot, ...], msgspec.Meta(max_length=DEMAND_SLOTS)]
+
+
+class Demand(Value):
+    """What the APIs asked of a gateway of late, from the slot number `since` on (0: all it knows).
+
+    A slot's number is its time (wall clock, since the epoch) divided by DEMAND_SLOT_S. APIs that
+    nobody called are absent.
+    """
+
+    since: int = 0
+    apis: Annotated[tuple[ApiDemand, ...], msgspec.Meta(max_length=5000)] = ()
 
 
 class GatewayReading(Value):
@@ -100,10 +140,22 @@ class GatewayReading(Value):
     revisions: dict[str, int] = msgspec.field(default_factory=dict)
     versions: Annotated[tuple[VersionTraffic, ...], msgspec.Meta(max_length=5000)] = ()
     servers: Annotated[tuple[ServerTraffic, ...], msgspec.Meta(max_length=20_000)] = ()
-    reloads: int = 0
-    repairs: int = 0
-    log_lines_lost: int = 0
-    slots_free: int = 0
+    demand: Demand = Demand()
+    reloads: Count = 0
+    repairs: Count = 0
+    log_lines_lost: Count = 0
+    slots_free: Count = 0
+    problem: Short = ""
+
+
+class NomadReading(Value):
+    """What the Nomad of a node says of itself; `problem` tells why it does not, "" for nothing.
+
+    `max_kill_timeout_s` is how long it lets a task end, whatever its job says.
+    """
+
+    version: Short = ""
+    max_kill_timeout_s: float | None = None
     problem: Short = ""
 
 
@@ -127,3 +179,15 @@ class NodeReport(Value):
     gpus: Gpus
     replicas: Annotated[tuple[ReplicaUsage, ...], msgspec.Meta(max_length=2000)] = ()
     gateway: GatewayReading | None = None
+    nomad: NomadReading | None = None
+
+
+class ReportTaken(Value):
+    """The answer to a report: from which slot on the demand is to be told next (0: all)."""
+
+    demand_since: int = 0
+
+
+def demand_slot(wall_s: float) -> int:
+    """Return the number of the slot of a moment."""
+    return int(wall_s // DEMAND_SLOT_S)

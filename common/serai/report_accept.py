@@ -1,12 +1,14 @@
 """Which reports are taken: whole, of our version, and newer than the last one. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 
 import msgspec
 
 from serai import wire
 from serai.errors import ConfigError, Refused
-from serai.report import MAX_REPORT_BYTES, REPORT_VERSION, NodeReport
+from serai.report import LATENCY_BOUNDS_MS, MAX_REPORT_BYTES, REPORT_VERSION, NodeReport
+
+BUCKETS = len(LATENCY_BOUNDS_MS) + 1
 
 Last = tuple[float, int]
 """The newest report of a node: when its agent was started (its wall clock), and the sequence."""
@@ -18,8 +20,8 @@ class _Head(msgspec.Struct):
     report_version: int
 
 
-def accept(raw: bytes, last: Mapping[str, Last]) -> NodeReport:
-    """Return the report in `raw`; `last` holds the newest one of each node that is alive.
+def accept(raw: bytes, last: Callable[[str], Last | None]) -> NodeReport:
+    """Return the report in `raw`; `last` knows the newest one of a node that is alive.
 
     Refused with the code report_too_big, report_version, report_invalid or report_old. The caller
     forgets a node that fell silent, so that an agent whose clock was set back is heard again.
@@ -35,7 +37,7 @@ def accept(raw: bytes, last: Mapping[str, Last]) -> NodeReport:
     except ConfigError as error:
         raise Refused(str(error), "report_invalid") from error
     _check_sense(report)
-    _check_order(report, last.get(report.node))
+    _check_order(report, last(report.node))
     return report
 
 
@@ -47,7 +49,7 @@ def newest(report: NodeReport) -> Last:
 def _check_version(raw: bytes) -> None:
     try:
         version = msgspec.json.decode(raw, type=_Head).report_version
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refused(f"not a report: {error}", "report_invalid") from error
     if version != REPORT_VERSION:
         side = "scheduler" if version > REPORT_VERSION else "agent"
@@ -59,6 +61,7 @@ def _check_version(raw: bytes) -> None:
 
 
 def _check_sense(report: NodeReport) -> None:
+    versions = report.gateway.versions if report.gateway is not None else ()
     faults = [
         name
         for name, sensible in (
@@ -66,6 +69,10 @@ def _check_sense(report: NodeReport) -> None:
             ("sequence is negative", report.sequence >= 0),
             ("started_at_s is negative", report.started_at_s >= 0),
             ("cpu_count is below 1", report.cpu_count >= 1),
+            (
+                f"latency_buckets are not {BUCKETS}",
+                all(len(one.latency_buckets) in (0, BUCKETS) for one in versions),
+            ),
         )
         if not sensible
     ]
@@ -77,8 +84,12 @@ def _check_order(report: NodeReport, last: Last | None) -> None:
     if last is None or newest(report) > last:
         return
     same_run = report.started_at_s == last[0]
-    why = f"number {report.sequence} of its run came after {last[1]}"
     raise Refused(
-        f"the report of {report.node} is old: {why if same_run else 'a newer run has reported'}",
+        f"the report of {report.node} is old: number {report.sequence} of its run came after "
+        f"{last[1]}"
+        if same_run
+        else f"the report of {report.node} is old: an agent that was started later reports under "
+        "that name; if this goes on, two agents have the same `node` in agent.toml: give each the "
+        "name of its machine",
         "report_old",
     )

@@ -2,6 +2,8 @@
 
 from serai.model import Value
 
+ROUTES = "routes/"
+"""The prefix of the routes' keys in the store; the name of the API follows."""
 SHARE_WHOLE = 1000
 QUEUE_TIMEOUT_CLASSES_S = (1, 5, 30, 120)
 

@@ -23,7 +23,8 @@ PACE = Pace(period_s=30.0, least_bytes=256 * 1024)
 class Stream(Protocol):
     """What counts the bytes that came; aiohttp's StreamReader does."""
 
-    total_bytes: int
+    @property
+    def total_bytes(self) -> int: ...
 
 
 @asynccontextmanager

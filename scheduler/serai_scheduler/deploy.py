@@ -12,7 +12,7 @@ from serai import wire
 from serai.errors import Refused
 from serai.model import Version, VersionContent
 from serai.operator import ApiPlan, Change, DeployItem, DeployRequest, FieldProblem
-from serai.spec.types import ApiSpec
+from serai.spec.types import ApiSpec, Nodes
 from serai_scheduler.changes import spec_changes
 from serai_scheduler.record import (
     ApiRecord,
@@ -166,6 +166,7 @@ def content_of(item: DeployItem, around: Surroundings) -> VersionContent:
         concurrency_per_replica=spec.concurrency.per_replica,
         readiness=spec.readiness,
         mounts=spec.mounts,
+        nodes=spec.nodes if spec.nodes != Nodes() else None,
     )
 
 
@@ -217,6 +218,7 @@ def _same_version(
         # While a candidate is tried the serving version keeps its number.
         replicas=record.replicas if candidate and record.stable else wanted_replicas(record, spec),
         revision=record.revision + 1,
+        in_force_since=record.in_force_since if candidate else record.revision + 1,
         updated_at_s=around.now_s,
     )
     plan = ApiPlan(

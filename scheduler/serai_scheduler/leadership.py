@@ -7,13 +7,18 @@ from random import Random
 
 from serai.clock import Clock, backoff
 from serai.errors import Refused, Unavailable
-from serai.lease import Lease, LeaseSettings
+from serai.lease import NEVER, Lease, LeaseSettings
+from serai.tasks import cancelled
 
 log = logging.getLogger(__name__)
 
 ACQUIRE_WAIT_S = 30.0
 AGAIN_S = 0.2
 """Between two tries to renew while the store does not answer: the lease runs out meanwhile."""
+
+
+class NoLeader(Unavailable):
+    """Nobody can be found who leads; somebody will soon."""
 
 
 async def lead(
@@ -64,8 +69,7 @@ async def _act_while_held(
     try:
         await _keep(lease, clock, settings, acting)
     finally:
-        acting.cancel()
-        await asyncio.gather(acting, return_exceptions=True)
+        await cancelled(acting)
         await lease.release()
     if not acting.cancelled():
         acting.result()
@@ -75,22 +79,23 @@ async def _keep(
     lease: Lease, clock: Clock, settings: LeaseSettings, acting: "asyncio.Future[None]"
 ) -> None:
     """Renew until the lease is lost or the work ends."""
-    pause_s = settings.renew_period_s
+    again_at_s = NEVER
     while True:
-        left_s = lease.held_until_s - clock.now()
+        now_s = clock.now()
+        left_s = lease.held_until_s - now_s
+        pause_s = max(settings.renew_at_s(lease.held_until_s), again_at_s) - now_s
         if left_s <= 0:
             log.warning("the lease is over: it could not be renewed in time")
             return
-        await asyncio.wait({acting}, timeout=min(pause_s, left_s))
+        await asyncio.wait({acting}, timeout=max(0.0, min(pause_s, left_s)))
         if acting.done():
             return
         try:
             async with asyncio.timeout(max(0.0, lease.held_until_s - clock.now())):
                 await lease.renew()
-            pause_s = settings.renew_period_s
         except (Unavailable, TimeoutError) as error:
             log.warning("lease not renewed", extra={"why": str(error)})
-            pause_s = AGAIN_S
+            again_at_s = clock.now() + AGAIN_S
         except Refused as error:
             log.warning("the lease is lost", extra={"why": str(error)})
             return

@@ -8,9 +8,9 @@ import msgspec
 
 from serai.clock import Clock
 from serai.errors import Refused
-from serai.operator import DeployRequest
+from serai.operator import DeployRequest, NodeRequest
 from serai_scheduler.deploy import Accepted, Surroundings, new_version
-from serai_scheduler.record import ApiRecord, StoredApi
+from serai_scheduler.record import ApiRecord, NodeIntent, StoredApi
 from serai_scheduler.route import route_of
 from serai_scheduler.state import State, writes_of
 
@@ -37,6 +37,8 @@ class Orders:
         """Accept all APIs of a request or none; raise DeployRefused with every reason."""
         for attempt in range(TRIES):
             apis = await self._state.read()
+            for item in request.apis:
+                self._state.check(item.spec.name)
             around = replace(around, store_revision=self._state.revision)
             accepted = decide(request, apis, around)
             try:
@@ -111,8 +113,17 @@ class Orders:
             return accepted.plan.version
         raise AssertionError("unreachable")
 
+    async def node(self, request: NodeRequest, node: str) -> None:
+        """Keep what an operator wants of a node; the reconciler carries it out."""
+        intent = NodeIntent(
+            node=node, wish=request.wish, since_s=self._clock.wall(), limit_s=request.limit_s
+        )
+        await self._state.want(intent, self._epoch)
+        self._kick()
+
     async def _find(self, api: str) -> StoredApi:
         stored = (await self._state.read()).get(api)
+        self._state.check(api)
         if stored is None or stored.record.deleting_since_s is not None:
             raise Refused(f"there is no API {api}", "not_found")
         return stored

@@ -7,23 +7,24 @@ is in flight on it. A candidate that fails is retired the same way and the old v
 noticed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 
-from serai.model import Replica, ReplicaState, Version
+from serai.model import TERMINAL, Replica, ReplicaState
+from serai_scheduler.actions import Action, Forget, Start, Stop
+from serai_scheduler.drain_time import drain_times, grants
 from serai_scheduler.record import (
     ApiRecord,
-    Candidate,
     Draining,
     Retiring,
     trial_replicas,
     wanted_replicas,
 )
+from serai_scheduler.trial import Events, judge
 from serai_scheduler.world import ApiWorld
 
-CANDIDATE_LIMIT_S = 1800.0
-"""How long a candidate may take until all its replicas are ready."""
 RETIRE_LIMIT_S = 150.0
 """How long an old version's queue may keep its replicas from draining: the longest queue timeout
 is 120 s, after which nothing can be left in it."""
@@ -32,32 +33,7 @@ STOP_GRACE_S = 30.0
 FAILURE_MEMORY_S = 600.0
 RESTART_DELAY_CAP_S = 60.0
 KEEP_VERSIONS = 10
-
-
-@dataclass(frozen=True)
-class Start:
-    """Start a replica of a version."""
-
-    replica: str
-    version: Version
-
-
-@dataclass(frozen=True)
-class Stop:
-    """End a replica that gets no requests any more."""
-
-    replica: str
-    grace_s: float
-
-
-@dataclass(frozen=True)
-class Forget:
-    """Remove what the engine still keeps of a deleted API."""
-
-    api: str
-
-
-Action = Start | Stop | Forget
+ON_ITS_WAY_OUT = TERMINAL | {ReplicaState.DRAINING}
 
 
 @dataclass(frozen=True)
@@ -69,7 +45,7 @@ class Outcome:
 
     record: ApiRecord | None
     actions: tuple[Action, ...] = ()
-    events: tuple[tuple[str, dict[str, str]], ...] = ()
+    events: Events = ()
     drop_versions: tuple[str, ...] = ()
 
 
@@ -78,118 +54,73 @@ def plan(world: ApiWorld) -> Outcome:
     record = world.stored.record
     if record.deleting_since_s is not None:
         return _delete(world)
-    record, events = _judge_candidate(world, record)
-    record = _drain(world, record)
-    actions: list[Action] = [*_starts(world, record), *_stops(world, record)]
+    record, events = judge(world, record)
+    # Found once: what the drain puts on its list are ready replicas of the surplus. None is started
+    # in their place, and the rest of the surplus stays what it was.
+    standings = _standings(world, record)
+    surplus = _surplus(world, record, standings)
+    record = _drain(world, record, surplus)
+    actions: list[Action] = [*_starts(world, record, standings), *_stops(world, record, surplus)]
+    actions += grants(world, record)
     record = _settle(world, record)
     return Outcome(record, tuple(actions), events, _superfluous_versions(world, record))
 
 
 def check(world: ApiWorld, outcome: Outcome) -> None:
     """Assert what must hold of every plan; a broken invariant ends the process."""
-    known = {replica.id for replica in world.replicas}
     started = [action.replica for action in outcome.actions if isinstance(action, Start)]
     assert len(started) == len(set(started)), "a replica is started twice"
-    assert not known & set(started), "a replica that exists is started"
+    assert not any(one in world.by_id for one in started), "a replica that exists is started"
     record, before = outcome.record, world.stored.record
     if record is None:
         assert not any(r.alive for r in world.replicas), "gone while a replica lives"
         return
     if before.stable and record.deleting_since_s is None:
         assert record.stable, "an API that served lost its stable version"
+    if record.deleting_since_s is None and before.stable == record.stable:
+        _check_serving(world, outcome, record)
+
+
+def _check_serving(world: ApiWorld, outcome: Outcome, record: ApiRecord) -> None:
+    """Assert that some ready replica of the stable version stays when others are to go."""
     stopped = {action.replica for action in outcome.actions if isinstance(action, Stop)}
-    serving = [r for r in _of(world, record.stable) if r.state is ReplicaState.READY]
+    going = stopped | {entry.replica for entry in record.draining}
+    newly = going - {entry.replica for entry in world.stored.record.draining}
+    if not newly or wanted_replicas(record, record.spec) == 0:
+        return
+    serving = [r for r in world.of(record.stable) if r.state is ReplicaState.READY]
+    untouched = any(r.id not in going for r in serving)
+    ended = any(r.id in newly and r.node not in world.leaving.overdue for r in serving)
+    assert untouched or not ended, "every ready replica of the stable version would go"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The replicas of a version that are not on their way out, and how many it shall have.
+
+    `live` count towards `wanted`; `displaced` serve until there are others, for their nodes are to
+    be empty.
+    """
+
+    version: str
+    wanted: int
+    live: Sequence[Replica]
+    displaced: Sequence[Replica]
+
+
+def _standings(world: ApiWorld, record: ApiRecord) -> list[Standing]:
+    standings: list[Standing] = []
+    for version, wanted in _targets(world, record):
+        staying = _staying(world, record, version)
+        live = [r for r in staying if r.node not in world.leaving.nodes]
+        displaced = [r for r in staying if r.node in world.leaving.nodes]
+        standings.append(Standing(version, wanted, live, displaced))
+    return standings
+
+
+def _staying(world: ApiWorld, record: ApiRecord, version: str) -> list[Replica]:
     draining = {entry.replica for entry in record.draining}
-    untouched = [r for r in serving if r.id not in stopped | draining]
-    wanted = wanted_replicas(record, record.spec)
-    if record.deleting_since_s is None and serving and before.stable == record.stable:
-        earlier = {entry.replica for entry in before.draining}
-        newly = [r for r in serving if r.id in (stopped | draining) - earlier]
-        assert untouched or not newly or wanted == 0, (
-            "every ready replica of the stable version would go"
-        )
-
-
-def _of(world: ApiWorld, version: str) -> tuple[Replica, ...]:
-    return tuple(r for r in world.replicas if r.version == version and version)
-
-
-def _live(world: ApiWorld, record: ApiRecord, version: str) -> list[Replica]:
-    """Return the replicas of a version that count towards its target."""
-    leaving = {entry.replica for entry in record.draining}
-    return [
-        r
-        for r in _of(world, version)
-        if r.alive and r.state is not ReplicaState.DRAINING and r.id not in leaving
-    ]
-
-
-# The candidate -----------------------------------------------------------------------------------
-
-
-def _judge_candidate(
-    world: ApiWorld, record: ApiRecord
-) -> tuple[ApiRecord, tuple[tuple[str, dict[str, str]], ...]]:
-    candidate = record.candidate
-    if candidate is None:
-        return record, ()
-    if (failure := _failure(world, candidate)) is not None:
-        why, log = failure
-        failed = msgspec.structs.replace(
-            _retire(record, candidate.version, world.now_s),
-            candidate=None,
-            last_error=why,
-            failed_version=candidate.version,
-            failed_log=log,
-            updated_at_s=world.now_s,
-        )
-        facts = {"api": record.name, "version": candidate.version, "why": why}
-        return failed, (("update failed", facts),)
-    ready = [r for r in _of(world, candidate.version) if r.state is ReplicaState.READY]
-    if len(ready) < trial_replicas(record, candidate.spec):
-        return record, ()
-    promoted = _retire(record, record.stable, world.now_s) if record.stable else record
-    promoted = msgspec.structs.replace(
-        promoted,
-        stable=candidate.version,
-        spec=candidate.spec,
-        replicas=wanted_replicas(record, candidate.spec),
-        candidate=None,
-        last_error="",
-        failed_version="",
-        failed_log=(),
-        updated_at_s=world.now_s,
-        revision=record.revision + 1,
-    )
-    return promoted, (("version serves", {"api": record.name, "version": candidate.version}),)
-
-
-def _failure(world: ApiWorld, candidate: Candidate) -> tuple[str, tuple[str, ...]] | None:
-    """Return why a candidate cannot come to serve, with the end of the log, or None."""
-    if refusal := world.refusals.get(candidate.version):
-        return refusal, ()
-    for replica in _of(world, candidate.version):
-        if replica.state is ReplicaState.FAILED:
-            why = replica.reason or (str(replica.exit) if replica.exit else "it failed")
-            return why, replica.log_tail
-    if world.now_s - candidate.since_s > CANDIDATE_LIMIT_S:
-        waiting = [r for r in _of(world, candidate.version) if r.state is not ReplicaState.READY]
-        why = "; ".join(sorted({r.reason or r.state.value for r in waiting}))
-        return f"not ready within {CANDIDATE_LIMIT_S / 60:.0f} min: {why}", ()
-    return None
-
-
-def _retire(record: ApiRecord, version: str, now_s: float) -> ApiRecord:
-    """Let a version go; its replicas drain once the gateways have carried out the new revision."""
-    revision = record.revision + 1
-    gone = Retiring(
-        version=version,
-        since_s=now_s,
-        revision=revision,
-        total_s=record.spec.timeouts.total.seconds,
-    )
-    kept = tuple(old for old in record.retiring if old.version != version)
-    return msgspec.structs.replace(record, retiring=(*kept, gone), revision=revision)
+    return [r for r in world.of(version) if r.state not in ON_ITS_WAY_OUT and r.id not in draining]
 
 
 # Starting ----------------------------------------------------------------------------------------
@@ -209,13 +140,14 @@ def _targets(world: ApiWorld, record: ApiRecord) -> list[tuple[str, int]]:
     return targets
 
 
-def _starts(world: ApiWorld, record: ApiRecord) -> list[Start]:
+def _starts(world: ApiWorld, record: ApiRecord, standings: Sequence[Standing]) -> list[Start]:
     starts: list[Start] = []
-    for version, wanted in _targets(world, record):
-        missing = wanted - len(_live(world, record, version))
-        if missing > 0 and world.now_s >= _restart_at_s(world, version):
-            ids = _fresh_ids(world, version, missing)
-            starts += [Start(replica, world.stored.versions[version]) for replica in ids]
+    for one in standings:
+        missing = one.wanted - len(one.live)
+        if missing > 0 and world.now_s >= _restart_at_s(world, one.version):
+            ids = _fresh_ids(world, one.version, missing)
+            made, drain_s = world.stored.versions[one.version], drain_times(record)[one.version]
+            starts += [Start(replica, made, drain_s) for replica in ids]
     return starts
 
 
@@ -230,7 +162,7 @@ def _restart_at_s(world: ApiWorld, version: str) -> float:
     """Return when a version may be started again: later with every failure of late."""
     ended = [
         r.ended_at_s
-        for r in _of(world, version)
+        for r in world.of(version)
         if r.state is ReplicaState.FAILED
         and r.ended_at_s is not None
         and world.now_s - r.ended_at_s < FAILURE_MEMORY_S
@@ -243,9 +175,9 @@ def _restart_at_s(world: ApiWorld, version: str) -> float:
 # Draining and stopping ---------------------------------------------------------------------------
 
 
-def _drain(world: ApiWorld, record: ApiRecord) -> ApiRecord:
+def _drain(world: ApiWorld, record: ApiRecord, surplus: Sequence[Replica]) -> ApiRecord:
     """Put the ready replicas that are to go on the draining list."""
-    leaving = [r for r in _surplus(world, record) if r.state is ReplicaState.READY]
+    leaving = [r for r in surplus if r.state is ReplicaState.READY]
     if not leaving:
         return record
     revision = record.revision + 1
@@ -262,16 +194,27 @@ def _drain(world: ApiWorld, record: ApiRecord) -> ApiRecord:
     return msgspec.structs.replace(record, draining=(*record.draining, *entries), revision=revision)
 
 
-def _surplus(world: ApiWorld, record: ApiRecord) -> list[Replica]:
+def _surplus(world: ApiWorld, record: ApiRecord, standings: Sequence[Standing]) -> list[Replica]:
     """Return the replicas beyond what each version shall have: the least useful first."""
     surplus: list[Replica] = []
-    for version, wanted in _targets(world, record):
-        live = sorted(_live(world, record, version), key=_usefulness)
-        surplus += live[: max(0, len(live) - wanted)]
+    for one in standings:
+        if len(one.live) > one.wanted:
+            surplus += sorted(one.live, key=_usefulness)[: len(one.live) - one.wanted]
+        if one.displaced:
+            surplus += _dispensable(world, one)
     for old in record.retiring:
         if _may_drain(world, old):
-            surplus += _live(world, record, old.version)
+            surplus += _staying(world, record, old.version)
     return surplus
+
+
+def _dispensable(world: ApiWorld, one: Standing) -> list[Replica]:
+    """Return which of those on leaving nodes may go: as many as are ready in their place."""
+    waiting = [r for r in one.displaced if r.node not in world.leaving.overdue]
+    ready = sum(r.state is ReplicaState.READY for r in (*one.live, *waiting))
+    useless = sum(r.state is not ReplicaState.READY for r in waiting)
+    overdue = [r for r in one.displaced if r.node in world.leaving.overdue]
+    return overdue + sorted(waiting, key=_usefulness)[: max(0, ready - one.wanted) + useless]
 
 
 def _usefulness(replica: Replica) -> tuple[bool, float, str]:
@@ -284,31 +227,29 @@ def _may_drain(world: ApiWorld, old: Retiring) -> bool:
 
     A queue whose servers all drain is served by nobody, so it must be empty first.
     """
-    if world.now_s - old.since_s > RETIRE_LIMIT_S:
+    if world.age_s(old.since_s) > RETIRE_LIMIT_S:
         return True
     api = world.stored.record.name
     carried_out = world.gateways.known and world.gateways.revisions.get(api, -1) >= old.revision
     return carried_out and world.gateways.queued.get((api, old.version), 0) == 0
 
 
-def _stops(world: ApiWorld, record: ApiRecord) -> list[Stop]:
+def _stops(world: ApiWorld, record: ApiRecord, surplus: Sequence[Replica]) -> list[Stop]:
     """Stop what has drained, and at once what never took traffic."""
-    by_id = {r.id: r for r in world.replicas}
     stops = [
         Stop(entry.replica, STOP_GRACE_S)
         for entry in record.draining
-        if (replica := by_id.get(entry.replica)) is not None
-        and replica.alive
-        and replica.state is not ReplicaState.DRAINING
+        if (replica := world.by_id.get(entry.replica)) is not None
+        and replica.state not in ON_ITS_WAY_OUT
         and _drained(world, record, entry, replica)
     ]
-    never_ready = [r for r in _surplus(world, record) if r.state is not ReplicaState.READY]
+    never_ready = [r for r in surplus if r.state is not ReplicaState.READY]
     return stops + [Stop(r.id, STOP_GRACE_S) for r in never_ready]
 
 
 def _drained(world: ApiWorld, record: ApiRecord, entry: Draining, replica: Replica) -> bool:
     limit_s = max(record.spec.timeouts.total.seconds, entry.total_s) + DRAIN_SLACK_S
-    if world.now_s - entry.since_s > limit_s:
+    if world.age_s(entry.since_s) > limit_s:
         return True
     gateways = world.gateways
     if not gateways.known or gateways.revisions.get(record.name, -1) < entry.revision:
@@ -318,6 +259,8 @@ def _drained(world: ApiWorld, record: ApiRecord, entry: Draining, replica: Repli
 
 def _settle(world: ApiWorld, record: ApiRecord) -> ApiRecord:
     """Forget draining entries and retired versions that have come to their end."""
+    if not record.draining and not record.retiring:
+        return record
     alive = {r.id for r in world.replicas if r.alive}
     draining = tuple(entry for entry in record.draining if entry.replica in alive)
     busy = {r.version for r in world.replicas if r.alive}
@@ -329,6 +272,8 @@ def _settle(world: ApiWorld, record: ApiRecord) -> ApiRecord:
 
 
 def _superfluous_versions(world: ApiWorld, record: ApiRecord) -> tuple[str, ...]:
+    if len(world.stored.versions) <= KEEP_VERSIONS:
+        return ()
     kept = set(record.versions)
     by_age = sorted(world.stored.versions.values(), key=lambda v: v.number, reverse=True)
     old = [v.name for v in by_age if v.name not in kept and v.name != record.failed_version]
@@ -361,15 +306,13 @@ def _unreachable(world: ApiWorld, replica: Replica) -> bool:
     record, gateways = world.stored.record, world.gateways
     assert record.deleting_since_s is not None
     limit_s = record.spec.timeouts.total.seconds + DRAIN_SLACK_S
-    if world.now_s - record.deleting_since_s > limit_s:
+    if world.age_s(record.deleting_since_s) > limit_s:
         return True
     gone = gateways.known and record.name not in gateways.routed
-    waits = any(count for (api, _), count in gateways.queued.items() if api == record.name)
+    waits = any(gateways.queued.get((record.name, one), 0) for one in world.stored.versions)
     return gone and not waits and _idle(world, replica)
 
 
 def _idle(world: ApiWorld, replica: Replica) -> bool:
     """Say whether no gateway has anything in flight on a replica."""
-    in_flight = world.gateways.in_flight
-    mine = [server for server in in_flight if server.rpartition(".")[0] == replica.id]
-    return all(in_flight[server] == 0 for server in mine)
+    return world.gateways.in_flight.get(replica.id, 0) == 0

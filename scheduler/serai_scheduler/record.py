@@ -5,11 +5,13 @@ versions under way, and since when each replica drains. Times are wall-clock sec
 """
 
 from serai.model import Value, Version
+from serai.operator import NodeWish
+from serai.routes import ROUTES
 from serai.spec.types import ApiSpec
 
 APIS = "apis/"
 VERSIONS = "versions/"
-ROUTES = "routes/"
+NODES = "nodes/"
 
 
 def api_key(api: str) -> str:
@@ -22,6 +24,23 @@ def version_key(api: str, version: str) -> str:
 
 def route_key(api: str) -> str:
     return ROUTES + api
+
+
+def node_key(node: str) -> str:
+    return NODES + node
+
+
+class NodeIntent(Value):
+    """What an operator wants of a node: that it is closed to new replicas, empty, or open again.
+
+    `limit_s` is how long replicas of a drain may wait for others to take over, None for as long as
+    it takes.
+    """
+
+    node: str
+    wish: NodeWish
+    since_s: float
+    limit_s: float | None = None
 
 
 class Draining(Value):
@@ -57,7 +76,8 @@ class ApiRecord(Value):
     """One API. `spec` holds the settings in force; `stable` is "" until a version has served.
 
     `replicas` is the wanted count, `next_number` the number of the next version, `revision` the
-    revision of its route. `last_error` is why version `failed_version` did not come to serve, with
+    revision of its route, and `in_force_since` the one that brought callers the stable version
+    under these settings. `last_error` is why version `failed_version` did not come to serve, with
     the end of its log; a later success clears them.
     """
 
@@ -72,6 +92,7 @@ class ApiRecord(Value):
     draining: tuple[Draining, ...] = ()
     next_number: int = 1
     revision: int = 0
+    in_force_since: int = 0
     deleting_since_s: float | None = None
     last_error: str = ""
     failed_version: str = ""

@@ -12,14 +12,15 @@ def route_of(record: ApiRecord, epoch: int) -> Route | None:
     """Return the route of an API, or None when it is being deleted."""
     if record.deleting_since_s is not None:
         return None
-    spec = record.spec
+    spec, shares = record.spec, _shares(record)
     return Route(
         api=record.name,
         endpoint=spec.endpoint,
-        versions=_shares(record),
+        versions=shares,
         queue_limit=spec.concurrency.queue,
         queue_timeout_s=int(spec.concurrency.queue_timeout.seconds),
-        hold_limit_s=HOLD_LIMIT_S,
+        # Where nothing has served and nothing starts, there is nothing to wait for.
+        hold_limit_s=HOLD_LIMIT_S if shares else 0,
         first_byte_s=spec.timeouts.first_byte.seconds,
         idle_s=spec.timeouts.idle.seconds,
         total_s=spec.timeouts.total.seconds,

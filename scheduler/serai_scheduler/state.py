@@ -1,24 +1,58 @@
 """The store's content as records, decoded only when it changed."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from serai import wire
-from serai.model import Version
-from serai.routes import Route
-from serai.store import Entry, Store, Write
+from serai.errors import ConfigError, Refused
+from serai.model import Value, Version
+from serai.routes import ROUTES, Route
+from serai.store import Entry, Snapshot, Store, Write
 from serai_scheduler.record import (
     APIS,
-    ROUTES,
+    NODES,
     VERSIONS,
     ApiRecord,
+    NodeIntent,
     StoredApi,
     api_key,
+    node_key,
     route_key,
     version_key,
 )
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Value)
+
+
+MANY = 100
+"""From how many changed values on a thread decodes them: it takes 10 ms, and keeps the others from
+running for 5 ms at a time as well. A new leader has them all to decode."""
+
+MENDING = "put it back from a backup; or delete it, deploy again, and end its old jobs by hand"
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """What stands in place of a value that is none of ours, such as one edited by hand."""
+
+    why: str
+
+
+Decoded = Mapping[str, tuple[int, T | Unreadable]]
+"""Values with their revisions, by key."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the store held at one moment; `revision` is the store's."""
+
+    revision: int = 0
+    records: Decoded[ApiRecord] = field(default_factory=dict)
+    versions: Decoded[Version] = field(default_factory=dict)
+    routes: Decoded[Route] = field(default_factory=dict)
+    intents: Decoded[NodeIntent] = field(default_factory=dict)
 
 
 class State:
@@ -26,35 +60,63 @@ class State:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._records: dict[str, tuple[int, ApiRecord]] = {}
-        self._versions: dict[str, tuple[int, Version]] = {}
-        self._routes: dict[str, tuple[int, Route]] = {}
-        self.revision = 0
-        """The store's revision at the last read."""
+        self._content = Content()
+        self.faults: Mapping[str, str] = {}
+        """By API, why its record or a version of it cannot be read: it is to be left as it is."""
 
     async def read(self) -> dict[str, StoredApi]:
-        """Return every API by name."""
+        """Return every API by name, but for those of `faults`."""
+        found, faults = await self._read()
+        if faults:  # a version may have gone with its record, in between two scans
+            found, faults = await self._read()
+        self.faults = faults
+        return found
+
+    async def _read(self) -> tuple[dict[str, StoredApi], dict[str, str]]:
         apis = await self._store.scan(APIS)
         versions = await self._store.scan(VERSIONS)
         routes = await self._store.scan(ROUTES)
-        self.revision = apis.revision
-        self._records = {e.key: _decoded(e, self._records, ApiRecord) for e in apis.entries}
-        self._versions = {e.key: _decoded(e, self._versions, Version) for e in versions.entries}
-        self._routes = {e.key: _decoded(e, self._routes, Route) for e in routes.entries}
-        by_api: dict[str, dict[str, Version]] = {}
-        for _, version in self._versions.values():
-            by_api.setdefault(version.api, {})[version.name] = version
-        return {
-            record.name: StoredApi(
-                record=record, store_revision=revision, versions=by_api.get(record.name, {})
-            )
-            for revision, record in self._records.values()
-        }
+        nodes = await self._store.scan(NODES)
+        found = self._content
+        if _changed(apis, found.records) + _changed(versions, found.versions) < MANY:
+            content = _content(found, apis, versions, routes, nodes)
+        else:
+            content = await asyncio.to_thread(_content, found, apis, versions, routes, nodes)
+        self._content = content
+        return _apis(content)
 
-    def route(self, api: str) -> Route | None:
-        """Return the route that the last `read` saw."""
-        found = self._routes.get(route_key(api))
-        return found[1] if found else None
+    def check(self, api: str) -> None:
+        """Raise Refused for an API that cannot be read, as the last `read` saw it."""
+        if api in self.faults:
+            raise Refused(f"{api} stays as it is: {self.faults[api]}; {MENDING}", "unreadable")
+
+    @property
+    def revision(self) -> int:
+        """Return the store's revision at the last read."""
+        return self._content.revision
+
+    @property
+    def routes(self) -> dict[str, Route]:
+        """Return the routes by API, as the last `read` saw them."""
+        return {route.api: route for _, _, route in _readable(self._content.routes)}
+
+    @property
+    def intents(self) -> dict[str, NodeIntent]:
+        """Return what is wanted of the nodes, by name, as the last `read` saw it."""
+        return {intent.node: intent for _, _, intent in _readable(self._content.intents)}
+
+    async def want(self, intent: NodeIntent, epoch: int) -> None:
+        """Keep what an operator wants of a node, in place of what was wanted before."""
+        write = Write(key=node_key(intent.node), value=wire.encode(intent))
+        await self._store.commit([write], epoch)
+
+    async def fulfilled(self, intent: NodeIntent, epoch: int) -> None:
+        """Forget an intent, unless it is another by now, also where that has been read since."""
+        key = node_key(intent.node)
+        found = self._content.intents.get(key)
+        if found is not None and found[1] == intent:
+            write = Write(key=key, value=None, expect=found[0])
+            await self._store.commit([write], epoch)
 
     async def write(
         self,
@@ -91,8 +153,82 @@ def writes_of(
     ]
 
 
-def _decoded(entry: Entry, known: dict[str, tuple[int, T]], kind: type[T]) -> tuple[int, T]:
-    found = known.get(entry.key)
-    if found is not None and found[0] == entry.revision:
-        return found
-    return entry.revision, wire.decode(entry.value, kind)
+def _content(
+    before: Content, apis: Snapshot, versions: Snapshot, routes: Snapshot, nodes: Snapshot
+) -> Content:
+    return Content(
+        revision=apis.revision,
+        records=_decoded(apis, before.records, ApiRecord, lambda one: api_key(one.name)),
+        versions=_decoded(
+            versions, before.versions, Version, lambda one: version_key(one.api, one.name)
+        ),
+        routes=_decoded(routes, before.routes, Route, lambda one: route_key(one.api)),
+        intents=_decoded(nodes, before.intents, NodeIntent, lambda one: node_key(one.node)),
+    )
+
+
+def _changed(snapshot: Snapshot, known: Decoded[T]) -> int:
+    """Return how many entries are not known as they are."""
+    return sum(
+        (found := known.get(entry.key)) is None or found[0] != entry.revision
+        for entry in snapshot.entries
+    )
+
+
+def _decoded(
+    snapshot: Snapshot, known: Decoded[T], kind: type[T], key_of: Callable[[T], str]
+) -> Decoded[T]:
+    return {
+        entry.key: found
+        if (found := known.get(entry.key)) is not None and found[0] == entry.revision
+        else (entry.revision, _value(entry, kind, key_of))
+        for entry in snapshot.entries
+    }
+
+
+def _value(entry: Entry, kind: type[T], key_of: Callable[[T], str]) -> T | Unreadable:
+    try:
+        value = wire.decode(entry.value, kind)
+    except ConfigError as error:
+        return Unreadable(f"the store's key {entry.key} cannot be read: {error}")
+    if key_of(value) != entry.key:
+        return Unreadable(f"the store's key {entry.key} holds what belongs to {key_of(value)}")
+    return value
+
+
+def _readable(values: Decoded[T]) -> Iterator[tuple[str, int, T]]:
+    for key, (revision, value) in values.items():
+        if not isinstance(value, Unreadable):
+            yield key, revision, value
+
+
+def _apis(content: Content) -> tuple[dict[str, StoredApi], dict[str, str]]:
+    """Return the APIs, and why others cannot be told. One fault leaves all other APIs alone."""
+    faults = {
+        key.removeprefix(APIS): value.why
+        for key, (_, value) in content.records.items()
+        if isinstance(value, Unreadable)
+    }
+    by_api: dict[str, dict[str, Version]] = {}
+    for _, _, version in _readable(content.versions):
+        by_api.setdefault(version.api, {})[version.name] = version
+    apis = {}
+    for _, revision, record in _readable(content.records):
+        mine = by_api.get(record.name, {})
+        if why := _lacking(record, mine, content.versions):
+            faults[record.name] = why
+        else:
+            apis[record.name] = StoredApi(record=record, store_revision=revision, versions=mine)
+    return apis, faults
+
+
+def _lacking(
+    record: ApiRecord, versions: Mapping[str, Version], values: Decoded[Version]
+) -> str | None:
+    """Say which version that may have replicas cannot be told; None when all can."""
+    for name in record.versions:
+        if name not in versions:
+            key = version_key(record.name, name)
+            _, value = values.get(key, (0, Unreadable(f"the store's key {key} is missing")))
+            return value.why if isinstance(value, Unreadable) else None
+    return None

@@ -5,12 +5,18 @@ from collections.abc import Sequence
 from serai.model import ApiState, Replica, ReplicaState
 from serai.operator import ALL_READY, SCALED_TO_ZERO
 from serai_scheduler.record import ApiRecord, trial_replicas, wanted_replicas
+from serai_scheduler.taking import NO_GATEWAY, NOT_HEARD_YET
 
 NEWS_TOLD = 5
 
 
-def state_of(record: ApiRecord, replicas: Sequence[Replica]) -> tuple[ApiState, str]:
-    """Return the state of an API and the reason for it."""
+def state_of(
+    record: ApiRecord, replicas: Sequence[Replica], waits_for: str = ""
+) -> tuple[ApiState, str]:
+    """Return the state of an API and the reason for it.
+
+    `waits_for` says what keeps callers from what is in force though its replicas are ready.
+    """
     if record.deleting_since_s is not None:
         left = sum(r.alive for r in replicas)
         return ApiState.DELETING, f"{left} replicas still end"
@@ -19,6 +25,9 @@ def state_of(record: ApiRecord, replicas: Sequence[Replica]) -> tuple[ApiState, 
     if not record.stable:
         return ApiState.ERROR, record.last_error or "no version has ever been ready"
     ready, wanted = ready_count(record, replicas), wanted_replicas(record, record.spec)
+    if ready >= wanted and waits_for not in ("", NOT_HEARD_YET):
+        state = ApiState.DEGRADED if waits_for == NO_GATEWAY else ApiState.UPDATING
+        return state, f"{ready} of {wanted} replicas ready; {waits_for}"
     if wanted == 0 and ready == 0:
         return ApiState.IDLE, SCALED_TO_ZERO
     if ready >= wanted:

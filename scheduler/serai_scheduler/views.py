@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from serai.model import Replica, ReplicaState
+from serai.model import ApiState, Replica, ReplicaState
 from serai.operator import ApiDescription, ApiStatus, ReplicaStatus, VersionStatus
 from serai.report import ReplicaUsage
 from serai_scheduler.record import StoredApi, wanted_replicas
@@ -16,10 +16,17 @@ def status_of(
     traffic: TrafficBook,
     now_s: float,
     gateway_url: str,
+    blind: str = "",
 ) -> ApiStatus:
-    """Return one API as a list shows it; `now_s` is monotonic."""
+    """Return one API as a list shows it; `now_s` is monotonic.
+
+    `blind` is why the engine shows nothing at this moment, "" while it does.
+    """
     record = stored.record
-    state, reason = state_of(record, replicas)
+    waits_for = traffic.waits_for(record.name, record.in_force_since, now_s)
+    state, reason = state_of(record, replicas, waits_for)
+    if blind:
+        reason = f"{reason}; for now nothing is started or stopped: {blind}"
     return ApiStatus(
         name=record.name,
         kind=record.spec.kind,
@@ -35,6 +42,27 @@ def status_of(
         updated_at_s=record.updated_at_s,
         last_error=_last_error(stored),
         failed_version=record.failed_version,
+        waits_for=waits_for,
+    )
+
+
+def damaged_status(
+    api: str, why: str, replicas: Sequence[Replica], traffic: TrafficBook, now_s: float
+) -> ApiStatus:
+    """Return an API whose record cannot be read as a list shows it: that it is there, and why."""
+    return ApiStatus(
+        name=api,
+        kind="",
+        state=ApiState.ERROR,
+        reason=f"it stays as it is: {why}",
+        endpoint="",
+        url="",
+        version="",
+        candidate="",
+        ready=sum(one.state is ReplicaState.READY for one in replicas),
+        wanted=0,
+        traffic=traffic.traffic(api, now_s),
+        updated_at_s=0.0,
     )
 
 
@@ -44,18 +72,19 @@ def _last_error(stored: StoredApi) -> str:
 
 def description_of(
     stored: StoredApi,
+    status: ApiStatus,
     replicas: Sequence[Replica],
     traffic: TrafficBook,
     usage: Mapping[str, ReplicaUsage],
     in_flight: Mapping[str, int],
     now_s: float,
-    gateway_url: str,
+    wall_s: float,
 ) -> ApiDescription:
-    """Return everything about one API."""
+    """Return everything about one API, with its status in it; `now_s` is monotonic."""
     record = stored.record
     versions = sorted(stored.versions.values(), key=lambda v: v.number, reverse=True)
     return ApiDescription(
-        status=status_of(stored, replicas, traffic, now_s, gateway_url),
+        status=status,
         spec=record.spec,
         replicas=tuple(
             _replica_status(r, usage.get(r.id), in_flight)
@@ -64,7 +93,7 @@ def description_of(
         versions=tuple(
             VersionStatus(
                 version=version,
-                role=_role(stored, version.name),
+                role=role_of(stored, version.name),
                 ready=sum(
                     r.version == version.name and r.state is ReplicaState.READY for r in replicas
                 ),
@@ -72,22 +101,23 @@ def description_of(
             )
             for version in versions
         ),
+        peak_15_min=traffic.demand.peak(record.name, wall_s),
     )
 
 
 def _replica_status(
     replica: Replica, usage: ReplicaUsage | None, in_flight: Mapping[str, int]
 ) -> ReplicaStatus:
-    counts = [in_flight[s.id] for s in replica.servers if s.id in in_flight]
     return ReplicaStatus(
         replica=replica,
         cpu_cores=usage.cpu_cores if usage else None,
         memory_bytes=usage.memory_bytes if usage else None,
-        in_flight=sum(counts) if counts else None,
+        in_flight=in_flight.get(replica.id),
     )
 
 
-def _role(stored: StoredApi, version: str) -> str:
+def role_of(stored: StoredApi, version: str) -> str:
+    """Return what a version is to its API."""
     record = stored.record
     if version == record.stable:
         return "serving"

@@ -7,9 +7,11 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
+from tests.support.certificates import Tls
 from tests.support.ports import free_port
 from tests.support.wait import until
 
@@ -30,13 +32,13 @@ class Agent:
 
     def __init__(self, folder: Path, command: list[str]) -> None:
         self.folder = folder
-        self._command = command
+        self.command = command
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it, anew after an end: its data are kept."""
         # The kernel ends it when this process dies, however that happens.
-        command = ["setpriv", "--pdeathsig", "KILL", *self._command]
+        command = ["setpriv", "--pdeathsig", "KILL", *self.command]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -55,6 +57,11 @@ class Agent:
         """Let it go on after a pause."""
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
+
+    def reload(self) -> None:
+        """Let it read its files anew, as an engine does with certificates that were renewed."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGHUP)
 
     def kill(self) -> None:
         """End it as a crash does."""
@@ -78,11 +85,15 @@ class Agent:
 class ConsulAgent(Agent):
     """A Consul server alone, with its data on the disk."""
 
-    def __init__(self, folder: Path, token: str = "") -> None:
-        """With a `token`, nothing is allowed without it."""
+    def __init__(self, folder: Path, token: str = "", tls: Tls | None = None) -> None:
+        """With a `token`, nothing is allowed without it.
+
+        With `tls` it also listens at `https`, for those who show a certificate of the same CA.
+        """
         folder.mkdir(parents=True, exist_ok=True)
+        self.tls, self.https = tls, free_port()
         self.port, self.dns = free_port(), free_port()
-        settings = {
+        settings: dict[str, Any] = {
             "server": True,
             "bootstrap_expect": 1,
             "data_dir": str(folder / "data"),
@@ -102,6 +113,10 @@ class ConsulAgent(Agent):
         if token:
             tokens = {"initial_management": token, "agent": token}
             settings["acl"] = {"enabled": True, "default_policy": "deny", "tokens": tokens}
+        if tls:
+            settings["ports"]["https"] = self.https
+            shown = {"ca_file": tls.ca, "cert_file": tls.certificate, "key_file": tls.key}
+            settings["tls"] = {"https": {"verify_incoming": True, **shown}}
         self._token = token
         (folder / "consul.json").write_text(json.dumps(settings))
         command = [program("consul"), "agent", "-config-file", str(folder / "consul.json")]
@@ -125,9 +140,9 @@ class ConsulAgent(Agent):
 
 
 @contextmanager
-def consul(folder: Path, token: str = "") -> Iterator[ConsulAgent]:
+def consul(folder: Path, token: str = "", tls: Tls | None = None) -> Iterator[ConsulAgent]:
     """Run a Consul for as long as the block lasts."""
-    agent = ConsulAgent(folder, token)
+    agent = ConsulAgent(folder, token, tls)
     try:
         agent.start()
         yield agent

@@ -3,9 +3,12 @@
 import contextlib
 import json
 import os
+import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -16,13 +19,18 @@ import psutil
 from serai.consul.services import listed
 from serai.model import Server
 from tests.cluster.agents import START_LIMIT_S, Agent, ConsulAgent, consul, program
+from tests.support.certificates import Tls
 from tests.support.ports import free_port
 from tests.support.wait import until
 
 CHANGE_LIMIT_S = 30.0
-OWNER = "owner"
+_OWNER = "owner"
 """The file that holds the process id of the test run whose agent this is."""
+ALLOCATIONS = "/data/alloc/"
+"""Where an agent's folder has those of its tasks."""
 MHZ = 8000
+HELPERS = ("executor", "logmon", "docker_logger")
+"""How a Nomad calls its own program to look after a task; they outlive it."""
 
 CONFIGURATION = """
 data_dir = "{folder}/data"
@@ -48,26 +56,73 @@ client {{
   cpu_total_compute = {mhz}
   cgroup_parent = "{groups}"
   max_kill_timeout = "1h"
+  {client}
 }}
-consul {{ address = "127.0.0.1:{consul}" }}
+{consul}
 plugin "raw_exec" {{ config {{ enabled = true }} }}
 {more}
 """
 
 
-class NomadAgent(Agent):
-    """A Nomad alone, with raw_exec; `more` is for the end of its configuration."""
+TLS = """
+tls {{
+  http = true
+  rpc = true
+  ca_file = "{ca}"
+  cert_file = "{certificate}"
+  key_file = "{key}"
+  verify_server_hostname = true
+  verify_https_client = true
+}}
+consul {{
+  address = "127.0.0.1:{port}"
+  ssl = true
+  ca_file = "{ca}"
+  cert_file = "{certificate}"
+  key_file = "{key}"
+}}
+"""
+NAMES = "DNS:server.global.nomad,DNS:client.global.nomad,IP:127.0.0.1"
+"""What the certificate of a Nomad with TLS has to be for, as openssl writes it."""
 
-    def __init__(self, folder: Path, beside: ConsulAgent, more: str = "") -> None:
+
+class NomadAgent(Agent):
+    """A Nomad alone, with raw_exec; where the Consul beside it has TLS, it has the same.
+
+    `more` is for the end of its configuration, `client` for the part that is its client's. With a
+    `token`, which is a UUID, nothing is allowed without it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        beside: ConsulAgent,
+        more: str = "",
+        client: str = "",
+        token: str = "",
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.port, self.beside = free_port(), beside
+        self.port, self.beside, self._token = free_port(), beside, token
+        self._tls = _context(beside.tls) if beside.tls else None
+        if token:
+            more += "\nacl { enabled = true }\n"
         ports = {"http": self.port, "rpc": free_port(), "serf": free_port()}
         text = CONFIGURATION.format(
-            folder=folder, mhz=MHZ, more=more, consul=beside.port, groups=self._groups, **ports
+            folder=folder,
+            mhz=MHZ,
+            more=more,
+            client=client,
+            consul=_beside(beside),
+            groups=self._groups,
+            **ports,
         )
         (folder / "nomad.hcl").write_text(text)
-        (folder / OWNER).write_text(str(os.getpid()))
+        own(folder)
         super().__init__(folder, [program("nomad"), "agent", "-config", str(folder / "nomad.hcl")])
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def _groups(self) -> str:
@@ -75,15 +130,24 @@ class NomadAgent(Agent):
 
     def start(self) -> None:
         super().start()
+        if self._token:
+            until(self._guarded, START_LIMIT_S, f"Nomad takes no token: {self.log()}")
         until(self.ready, START_LIMIT_S, f"Nomad is not ready: {self.log()}")
+
+    def _guarded(self) -> bool:
+        """Give it the token that may do everything; say whether it has taken it."""
+        try:
+            self.call("POST", "/acl/bootstrap", {"BootstrapSecret": self._token})
+        except HTTPError as refused:
+            return refused.code == HTTPStatus.BAD_REQUEST  # it has had it since an earlier start
+        except OSError:
+            return False
+        return True
 
     def stop(self) -> None:
         super().stop()
         end_tasks(self.folder)
-        # Nomad leaves its control groups, in which there is no process any more.
-        for root in Path("/sys/fs/cgroup").glob(f"**/{self._groups}"):
-            for parent, _, _ in os.walk(root, topdown=False):
-                os.rmdir(parent)
+        end_groups(self._groups)
 
     def ready(self) -> bool:
         """Say whether it leads, its node can run tasks, and that node has seen Consul."""
@@ -99,7 +163,8 @@ class NomadAgent(Agent):
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         """Call it; a refusal is an HTTPError with its text."""
-        return _call(f"http://127.0.0.1:{self.port}/v1{path}", method, body)
+        url = f"{self.url}/v1{path}"
+        return _call(url, method, body, self._token, self._tls)
 
     def consul(self, path: str) -> Any:
         return _call(f"http://127.0.0.1:{self.beside.port}/v1{path}", "GET", None)
@@ -163,16 +228,23 @@ class NomadAgent(Agent):
 
 
 @contextmanager
-def nomad(folder: Path, more: str = "") -> Iterator[NomadAgent]:
+def nomad(
+    folder: Path, more: str = "", client: str = "", token: str = "", tls: Tls | None = None
+) -> Iterator[NomadAgent]:
     """Run a Nomad, and a Consul before it: it looks for one when it starts, then rarely."""
     end_tasks_of_dead_runs()
-    with consul(folder / "consul") as beside:
-        agent = NomadAgent(folder / "nomad", beside, more)
+    with consul(folder / "consul", tls=tls) as beside:
+        agent = NomadAgent(folder / "nomad", beside, more, client, token)
         try:
             agent.start()
             yield agent
         finally:
             agent.stop()
+
+
+def own(folder: Path) -> None:
+    """Note that an agent's folder is of this test run, before anything in it outlives the run."""
+    (folder / _OWNER).write_text(str(os.getpid()))
 
 
 def end_tasks(folder: Path) -> None:
@@ -183,35 +255,93 @@ def end_tasks(folder: Path) -> None:
             for one in (*helper.children(recursive=True), helper):
                 one.kill()
     psutil.wait_procs(helpers, timeout=CHANGE_LIMIT_S)
-    points = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-    for point in reversed([point for point in points if point.startswith(f"{folder}/data/")]):
-        subprocess.run(["umount", point], check=False)
+    for point in reversed([point for point in _mounts() if point.startswith(f"{folder}/data/")]):
+        # Lazily: the log of a container may still be open, and a folder that stays mounted would
+        # stand in the way of whoever clears up after the run.
+        subprocess.run(["umount", "--lazy", point], check=False)
+
+
+def _mounts() -> list[str]:
+    return [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+
+
+def end_groups(name: str) -> None:
+    """Remove the control groups that a Nomad leaves; there is no process in them any more.
+
+    Those of other Nomads come and go meanwhile, which `glob` would not bear.
+    """
+    roots = [
+        Path(parent, name) for parent, folders, _ in os.walk("/sys/fs/cgroup") if name in folders
+    ]
+    for root in roots:
+        for parent, _, _ in os.walk(root, topdown=False):
+            os.rmdir(parent)
 
 
 def end_tasks_of_dead_runs() -> None:
     """End what a test run left that was killed itself: the kernel ended its agents only."""
-    for folder in {home for _, home in _helpers()}:
-        with contextlib.suppress(OSError, ValueError):
-            if not psutil.pid_exists(int((folder / OWNER).read_text())):
-                end_tasks(folder)
+    points = [f"{point}/" for point in _mounts()]
+    mounted = {Path(one.partition(ALLOCATIONS)[0]) for one in points if ALLOCATIONS in one}
+    for folder in {home for _, home in _helpers()} | mounted:
+        if not _is_owned(folder):
+            end_tasks(folder)
+
+
+def _is_owned(folder: Path) -> bool:
+    """Say whether the test run that an agent's folder is of still lives.
+
+    A folder without its owner's file is one that something began to clear up.
+    """
+    try:
+        return psutil.pid_exists(int((folder / _OWNER).read_text()))
+    except (OSError, ValueError):
+        return False
 
 
 def _helpers() -> Iterator[tuple[psutil.Process, Path]]:
     """Yield the executors and log collectors of Nomads, each with the folder of its agent."""
     for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.name() == "nomad" and process.cmdline()[1] in ("executor", "logmon"):
-                for file in process.open_files():
-                    home, found, _ = file.path.partition("/data/alloc/")
-                    if found:
-                        yield process, Path(home)
-                        break
+        if (found := helped(process)) is not None:
+            yield process, found[0]
 
 
-def _call(url: str, method: str, body: object) -> Any:
+def helped(process: psutil.Process) -> tuple[Path, str] | None:
+    """Return whose executor or log collector it is: the agent's folder and the allocation."""
+    with contextlib.suppress(psutil.Error, OSError):
+        if process.name() == "nomad" and process.cmdline()[1] in HELPERS:
+            for path in _open_paths(process.pid):
+                home, found, inside = path.partition(ALLOCATIONS)
+                if found:
+                    return Path(home), inside.partition("/")[0]
+    return None
+
+
+def _open_paths(pid: int) -> Iterator[str]:
+    """Yield what a process has open: a docker_logger has FIFOs alone, which psutil leaves out."""
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            yield str(link.readlink())
+
+
+def _beside(consul: ConsulAgent) -> str:
+    if consul.tls is None:
+        return f'consul {{ address = "127.0.0.1:{consul.port}" }}'
+    return TLS.format(port=consul.https, **asdict(consul.tls))
+
+
+def _context(tls: Tls) -> ssl.SSLContext:
+    made = ssl.create_default_context(cafile=tls.ca)
+    made.load_cert_chain(tls.certificate, tls.key)
+    return made
+
+
+def _call(
+    url: str, method: str, body: object, token: str = "", tls: ssl.SSLContext | None = None
+) -> Any:
     data = None if body is None else json.dumps(body).encode()
+    headers = {"X-Nomad-Token": token} if token else {}
     try:
-        with urlopen(Request(url, data=data, method=method), timeout=10) as answer:
+        with urlopen(Request(url, data, headers, method=method), timeout=10, context=tls) as answer:
             text = answer.read()
     except HTTPError as error:
         error.add_note(error.read().decode(errors="replace"))

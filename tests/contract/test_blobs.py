@@ -1,7 +1,9 @@
 """One suite for every blob store."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,8 @@ from serai.clock import SimClock
 from serai.errors import Refused
 from serai.model import digest_of
 from serai_scheduler.blobs import FolderBlobs, ObjectBlobs
+from serai_scheduler.blobs.peer import PeerBlobs, peer_session
+from tests.support.blob_schedulers import blob_schedulers
 from tests.support.wait import auntil
 
 LONG_BYTES = 21 * 2**20
@@ -30,13 +34,22 @@ def clock() -> SimClock:
     return SimClock()
 
 
-@pytest.fixture(params=["memory", "folder", "object store"])
-def blobs(request: pytest.FixtureRequest, tmp_path: Path, clock: SimClock) -> Blobs:
+@pytest.fixture(params=["memory", "folder", "object store", "peer", "majority"])
+async def blobs(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: SimClock
+) -> AsyncIterator[Blobs]:
     if request.param == "memory":
-        return MemoryBlobs(clock.wall)
-    if request.param == "folder":
-        return FolderBlobs(tmp_path / "blobs", clock)
-    return ObjectBlobs(MemoryStore(), clock, "memory")
+        yield MemoryBlobs(clock.wall)
+    elif request.param == "folder":
+        yield FolderBlobs(tmp_path / "blobs", clock)
+    elif request.param == "object store":
+        yield ObjectBlobs(MemoryStore(), clock, "memory")
+    elif request.param == "peer":
+        async with blob_schedulers(tmp_path, clock, 1) as (one,), peer_session(None) as session:
+            yield PeerBlobs(session, one.url, "")
+    else:
+        async with blob_schedulers(tmp_path, clock) as (first, *_):
+            yield first.blobs
 
 
 async def pieces_of(data: bytes, piece_bytes: int) -> AsyncIterator[bytes]:
@@ -162,6 +175,51 @@ async def test_deletes_what_is_there_and_ignores_the_rest(blobs: Blobs) -> None:
     assert list(await stored(blobs)) == [kept]
 
 
+async def test_what_was_used_since_one_looked_is_not_deleted(blobs: Blobs, clock: SimClock) -> None:
+    unused, used = await put(blobs, b"unused"), await put(blobs, b"used")
+    written_s = max(blob.used_at_s for blob in (await stored(blobs)).values())
+    await clock.sleep(max(0.0, written_s - clock.wall()) + 60)
+    looked_at_s = clock.wall()
+    await clock.sleep(60)
+    assert await blobs.has([used]) == {used}
+    await blobs.delete([unused, used, digest_of(b"never there")], looked_at_s)
+    assert list(await stored(blobs)) == [used]
+
+
+@pytest.mark.parametrize("count", [0, 1, 300])
+async def test_small_blobs_are_put_together(blobs: Blobs, count: int) -> None:
+    contents = [str(number).encode() * 1000 for number in range(count)]
+
+    async def given() -> AsyncIterator[tuple[str, bytes]]:
+        for content in contents:
+            yield digest_of(content), content
+
+    await blobs.put_each(given())
+    found = await stored(blobs)
+    assert {d: blob.size_bytes for d, blob in found.items()} == {
+        digest_of(content): len(content) for content in contents
+    }
+    for content in contents[:3]:
+        assert await read_all(blobs, digest_of(content), 10_000) == content
+
+
+@pytest.mark.parametrize("bad", ["content", "stream"])
+async def test_those_before_a_bad_one_stay(blobs: Blobs, bad: str) -> None:
+    async def given() -> AsyncIterator[tuple[str, bytes]]:
+        yield digest_of(b"good"), b"good"
+        if bad == "stream":
+            raise Refused("cut off", "upload_cut_off")
+        yield digest_of(b"bad"), b"evil"
+        yield digest_of(b"never"), b"never"
+
+    with pytest.raises(Refused) as caught:
+        await blobs.put_each(given())
+    assert caught.value.code == ("upload_cut_off" if bad == "stream" else "digest_mismatch")
+    good = digest_of(b"good")
+    assert await blobs.has([good, digest_of(b"bad"), digest_of(b"never")]) == {good}
+    assert list(await stored(blobs)) == [good]
+
+
 async def test_a_small_blob_is_read_whole_up_to_a_limit(blobs: Blobs) -> None:
     digest = await put(blobs, b"12345")
     assert await read_all(blobs, digest, 5) == b"12345"
@@ -185,6 +243,24 @@ async def test_garbage_is_what_nothing_refers_to_and_nobody_asked_about(
     assert set(await stored(blobs)) == {kept}
 
 
+async def test_what_a_deploy_asks_about_before_its_turn_stays(
+    blobs: Blobs, clock: SimClock
+) -> None:
+    waste, asked = [await put(blobs, data) for data in (b"waste", b"asked")]
+    written_s = max(blob.used_at_s for blob in (await stored(blobs)).values())
+    await clock.sleep(max(0.0, written_s - clock.wall()) + 7200)
+    began_s = clock.wall()
+
+    @asynccontextmanager
+    async def turn() -> AsyncIterator[None]:  # what goes is known by now, and a deploy was first
+        await clock.sleep(1)
+        assert await blobs.has([asked]) == {asked}
+        yield
+
+    await collect_garbage(blobs, (), began_s, 3600, turn())
+    assert set(await stored(blobs)) == {asked} != {waste}
+
+
 async def test_a_blob_that_was_damaged_on_disk_is_found_out_and_removed(
     tmp_path: Path, clock: SimClock
 ) -> None:
@@ -197,15 +273,18 @@ async def test_a_blob_that_was_damaged_on_disk_is_found_out_and_removed(
     assert await blobs.has([digest]) == frozenset()
 
 
-async def test_what_a_crash_left_unfinished_is_swept(tmp_path: Path, clock: SimClock) -> None:
+async def test_what_a_crash_left_unfinished_goes_after_a_day(
+    tmp_path: Path, clock: SimClock
+) -> None:
     blobs = FolderBlobs(tmp_path, clock)
     digest = await put(blobs, b"model")
     unfinished = tmp_path / digest[:2] / f"{digest}#1"
     unfinished.write_bytes(b"mo")
-    written_s = unfinished.stat().st_mtime
-    assert await blobs.sweep(written_s + 60, min_age_s=3600) == 0
-    assert await blobs.sweep(written_s + 3601, min_age_s=3600) == 1
-    assert list(await stored(blobs)) == [digest]
+    for age_s, stays in ((3600.0, True), (24 * 3600.0 + 1, False)):
+        written_s = clock.wall() - age_s
+        os.utime(unfinished, (written_s, written_s))
+        assert list(await stored(blobs)) == [digest]
+        assert unfinished.exists() is stays
 
 
 async def test_a_memory_store_without_room_says_so() -> None:

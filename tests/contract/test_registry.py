@@ -122,8 +122,9 @@ async def test_the_revision_rises_with_changes_and_with_nothing_else(registry: B
 
 async def test_a_watcher_hears_of_a_change_at_once(registry: Both) -> None:
     await registry.publish([])
-    before = await registry.watch(-1, 0)
     async with asyncio.timeout(WITHIN_S):
+        before = await registry.watch(0, 60.0)
+        assert before.revision > 0 and before.servers == ()
         waiting = asyncio.create_task(registry.watch(before.revision, 60.0))
         await registry.publish([registry.server()])
         assert (await waiting).servers == (registry.server(),)

@@ -72,6 +72,20 @@ def test_wrong_words_are_wrong_input_and_name_the_help(shared: Serai) -> None:
         assert done.returncode == 2 and told in done.stderr, done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
     assert shared.run("--version").stdout.startswith("serai ")
+    assert shared.run("env", "set", "-h").stdout == shared.run("env", "set", "--help").stdout != ""
+
+
+def test_the_first_environment_is_used_and_that_is_said(shared: Serai, tmp_path: Path) -> None:
+    environment = {**shared.environment, "XDG_CONFIG_HOME": str(tmp_path)}
+    said = []
+    for name in ("lab", "attic"):
+        done = subprocess.run(
+            [SERAI, "env", "set", name, "--url", f"https://{name}.example"],
+            env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30,
+        )  # fmt: skip
+        said.append(done.stdout.strip())
+    assert said[0] == "lab is https://lab.example, and in use from now on"
+    assert said[1] == "attic is https://attic.example"
 
 
 def test_a_part_that_is_not_installed_is_named_with_the_command_that_installs_it() -> None:
@@ -84,3 +98,22 @@ def test_a_part_that_is_not_installed_is_named_with_the_command_that_installs_it
         assert done.returncode == 1, done.stderr
         assert f"{absent} is not installed" in done.stderr
         assert f"pip install 'serai[{part}]'" in done.stderr
+
+
+def test_an_api_is_printed_as_a_job_and_the_only_node_cannot_be_drained(
+    shared: Serai, tmp_path: Path
+) -> None:
+    shared.deploy(write_predictor(tmp_path / "printed", HELLO, name="printed"))
+    done = shared.run("render", "printed")
+    assert done.returncode == 0 and done.stdout.startswith('job "serai-printed--v1-')
+    job = json.loads(shared.run("render", "printed", "--format", "json").stdout)["Job"]
+    assert [group["Name"] for group in job["TaskGroups"]] == ["1"]
+    unknown = shared.run("render", "printed", "--version", "v9-none")
+    assert unknown.returncode == 4 and "it has v1-" in unknown.stderr
+
+    (node,) = json.loads(shared.run("nodes", "-o", "json").stdout)["nodes"]
+    for word in ("drain", "cordon"):
+        refused = shared.run("node", word, node["node"])
+        assert refused.returncode == 4 and "nowhere to go" in refused.stderr
+    unknown = shared.run("node", "cordon", "elsewhere")
+    assert unknown.returncode == 4 and "see `serai nodes`" in unknown.stderr

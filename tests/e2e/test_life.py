@@ -60,6 +60,36 @@ def test_a_crash_stops_no_request_and_doubles_no_replica(own: Serai, tmp_path: P
         assert call(f"{own.url}/hello", b'{"name": "x"}', JSON).status == 200
 
 
+def test_what_haproxy_has_not_taken_is_not_said_to_serve(own: Serai, tmp_path: Path) -> None:
+    own.deploy(write_predictor(tmp_path / "hello", HELLO))
+    haproxies = [pid for pid in own.processes() if _is_haproxy(pid)]
+    assert haproxies
+    for pid in haproxies:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        changed = write_predictor(tmp_path / "again" / "hello", HELLO.replace('"hello"', '"hallo"'))
+        assert own.run("deploy", str(changed), "--detach", "-y").returncode == 0
+
+        def waits() -> bool:
+            status = own.describe("hello")["status"]
+            return "its HAProxy does not answer" in status["waits_for"]
+
+        until(waits, 30)
+        status = own.describe("hello")["status"]
+        assert status["version"].startswith("v2-") and status["state"] == "updating"
+        assert "to take the route" in own.run("get").stdout
+    finally:
+        for pid in haproxies:
+            os.kill(pid, signal.SIGCONT)
+    until(lambda: own.describe("hello")["status"]["state"] == "live", 30)
+    answer = call(f"{own.url}/hello", b'{"name": "x"}', JSON)
+    assert answer.json() == {"hallo": "x"}
+
+
+def _is_haproxy(pid: int) -> bool:
+    return Path(f"/proc/{pid}/comm").read_text().strip() == "haproxy"
+
+
 def test_a_taken_port_leaves_the_haproxy_of_a_crash_as_it_is(own: Serai, tmp_path: Path) -> None:
     own.deploy(write_predictor(tmp_path / "hello", HELLO))
     own.kill()
@@ -176,7 +206,9 @@ def test_what_cannot_be_listened_on_is_one_clear_line(tmp_path: Path) -> None:
     port = str(free_port())
     same = _refused(["--port", port, "--control-port", port], tmp_path / "data")
     assert "cannot both have port" in same
-    assert "--host" in _refused(["--host", "300.1.1.1"], tmp_path / "data")
+    nowhere = _refused(["--host", "300.1.1.1", "--insecure"], tmp_path / "data")
+    assert "choose an address or name of this machine with --host" in nowhere
+    assert "add --insecure" in _refused(["--host", "0.0.0.0"], tmp_path / "data")
     assert "65535" in _refused(["--control-port", "70000"], tmp_path / "data")
 
 

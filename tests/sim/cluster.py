@@ -4,74 +4,135 @@ One seed replays one run. The engine keeps the rules of its port and counts what
 happen; the gateway carries out routes with a delay and reports what is in flight on it.
 """
 
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from random import Random
 
 import msgspec
 
-from serai.clock import SimClock
-from serai.engine import LogLine, LogQuery
-from serai.errors import Unavailable
+from serai.clock import Clock
+from serai.engine import USUAL_DRAIN_S, EngineNode, LogLine, LogQuery
+from serai.errors import Refused, Unavailable
 from serai.memory import MemoryStore
 from serai.model import Exit, Replica, ReplicaState, Server, Version, server_id
 from serai.report import GatewayReading, ServerTraffic, VersionTraffic
-from serai.routes import Route
+from serai.routes import ROUTES, Route
 from serai.wire import decode
-from serai_scheduler.record import ROUTES
 
+NODES = ("node-1", "node-2", "node-3")
 BROKEN = "broken"
 """The bundle of a version whose replicas always fail."""
+
+
+def job_of(replica: str) -> str:
+    """Return what a replica's version runs as: `API.VERSION`."""
+    return replica.rpartition(".")[0]
 
 
 class SimEngine:
     """Replicas that need a while to start, crash now and then, and take their time to end."""
 
-    def __init__(self, rng: Random, clock: SimClock) -> None:
+    def __init__(self, rng: Random, clock: Clock) -> None:
         self.fault_rate = 0.0
+        self.longest_start_s = 6.0
         self.violations: list[str] = []
+        self.starts: Counter[str] = Counter()
+        """How often each replica was started."""
+        self.changes: Counter[str] = Counter()
+        """How often the replicas that shall run of each version were changed."""
+        self.knows_epochs = True
+        """Nomad does not: there the lease and the index of a version's job fence an order."""
+        self._epoch = 0
         self._rng = rng
         self._clock = clock
         self._replicas: dict[str, Replica] = {}
         self._due_s: dict[str, float] = {}
         self._contents: dict[str, Version] = {}
+        self._closed: set[str] = set()
+        self.drains_s: dict[tuple[str, str], float] = {}
+        """By API and version, as it was last told."""
         self.gateway: SimGateway | None = None
 
     def _maybe_away(self) -> None:
         if self._rng.random() < self.fault_rate:
             raise Unavailable("simulated")
 
+    def _heed_epoch(self, epoch: int) -> None:
+        if self.knows_epochs and epoch < self._epoch:
+            raise Refused(f"epoch {epoch} is over: {self._epoch} has been seen", "fenced")
+        self._epoch = epoch
+
     async def observe(self) -> Sequence[Replica]:
         self._maybe_away()
         return tuple(self._replicas.values())
 
-    async def start(self, replica: str, version: Version, epoch: int) -> None:
+    async def start(
+        self,
+        replicas: Sequence[str],
+        version: Version,
+        epoch: int,
+        drain_s: float = USUAL_DRAIN_S,
+    ) -> None:
         self._maybe_away()
+        self._heed_epoch(epoch)
+        self.drains_s[version.api, version.name] = drain_s
+        for replica in replicas:
+            self._start(replica, version)
+        self._maybe_away()  # the order was carried out, its answer is lost
+
+    def _start(self, replica: str, version: Version) -> None:
         if replica in self._replicas:
             return
+        self.starts[replica] += 1
+        self.changes[job_of(replica)] += 1
         self._contents[replica] = version
         self._replicas[replica] = Replica(
             id=replica,
             api=version.api,
             version=version.name,
-            node="node",
+            node=self._rng.choice([one for one in NODES if one not in self._closed]),
             state=ReplicaState.STARTING,
             created_at_s=self._clock.wall(),
         )
-        self._due_s[replica] = self._clock.now() + self._rng.uniform(0.5, 6.0)
-        self._maybe_away()  # the order was carried out, its answer is lost
+        self._due_s[replica] = self._clock.now() + self._rng.uniform(0.5, self.longest_start_s)
 
-    async def stop(self, replica: str, grace_s: float, epoch: int) -> None:
+    async def grant(self, version: Version, drain_s: float, epoch: int) -> None:
         self._maybe_away()
+        self._heed_epoch(epoch)
+        self.drains_s[version.api, version.name] = drain_s
+        self._maybe_away()
+
+    async def nodes(self) -> Sequence[EngineNode]:
+        return [
+            EngineNode(name=name, takes=name not in self._closed, closed=name in self._closed)
+            for name in NODES
+        ]
+
+    async def take(self, node: str, takes: bool, epoch: int) -> None:
+        self._maybe_away()
+        self._heed_epoch(epoch)
+        (self._closed.discard if takes else self._closed.add)(node)
+        self._maybe_away()
+
+    async def stop(self, replicas: Sequence[str], grace_s: float, epoch: int) -> None:
+        self._maybe_away()
+        self._heed_epoch(epoch)
+        for replica in replicas:
+            self._stop(replica)
+        self._maybe_away()
+
+    def _stop(self, replica: str) -> None:
         found = self._replicas.get(replica)
         if found is None or not found.alive or found.state is ReplicaState.DRAINING:
             return
         assert self.gateway is not None
         self.gateway.check_stop(found, self.violations)
+        self.changes[job_of(replica)] += 1
         self._change(replica, state=ReplicaState.DRAINING, servers=())
         self._due_s[replica] = self._clock.now() + self._rng.uniform(0.1, 3.0)
-        self._maybe_away()
 
     async def forget(self, api: str, epoch: int) -> None:
+        self._heed_epoch(epoch)
         self._replicas = {i: r for i, r in self._replicas.items() if r.api != api or r.alive}
 
     async def logs(self, query: LogQuery) -> AsyncIterator[LogLine]:

@@ -13,15 +13,16 @@ from serai.clock import SimClock
 from serai.errors import Refused
 from serai.memory import MemoryStore
 from serai.model import ReplicaState
-from serai.operator import DeployItem, DeployRequest
-from serai.spec.types import ApiSpec, Autoscaling, Pod
+from serai.operator import DeployItem, DeployRequest, NodeRequest, NodeWish
+from serai.spec.types import ApiSpec, Autoscaling, Pod, Timeouts
+from serai.units import Duration
 from serai_scheduler.deploy import Surroundings, accept
 from serai_scheduler.orders import Orders
 from serai_scheduler.reconcile import Reconciler
 from serai_scheduler.record import wanted_replicas
 from serai_scheduler.state import State
 from serai_scheduler.traffic import TrafficBook
-from tests.sim.cluster import BROKEN, SimEngine, SimGateway
+from tests.sim.cluster import BROKEN, NODES, SimEngine, SimGateway
 
 TICK_S = 0.5
 STORM_TICKS = 300
@@ -64,10 +65,19 @@ class Run:
                     await self.orders.scale(name, self.rng.choice((0, 0, 1, 2, 3, 4)))
                 case 3:
                     await self.orders.refresh(name)
+                case 4:
+                    await self.order_node()
                 case _:
                     await self.deploy(name)
         except Refused:
             return
+
+    async def order_node(self) -> None:
+        """Close, empty or open a node; one is always left that takes replicas."""
+        wish = self.rng.choice(tuple(NodeWish))
+        limit_s = self.rng.choice((None, None, 0.0, 20.0))
+        node = self.rng.choice(NODES[1:])
+        await self.orders.node(NodeRequest(wish=wish, limit_s=limit_s), node)
 
     async def deploy(self, name: str) -> None:
         bundle = self.rng.choice((BROKEN, "a", "b", "c", "d"))
@@ -75,6 +85,7 @@ class Run:
             name=name,
             endpoint=f"/{name}",
             pod=Pod(command=("serve",)),
+            timeouts=Timeouts(total=Duration(self.rng.choice((60, 600, 1200)))),
             autoscaling=Autoscaling(
                 min_replicas=self.rng.choice((0, 1)), max_replicas=self.rng.randint(4, 6)
             ),
@@ -84,6 +95,10 @@ class Run:
         await self.orders.deploy(request, Surroundings(self.clock.wall(), "", "3.11"), accept)
         if bundle != BROKEN:
             self.expected[name] = bundle
+
+    def drained(self) -> set[str]:
+        intents = self.state.intents.values()
+        return {one.node for one in intents if one.wish is NodeWish.DRAIN}
 
     async def check_now(self) -> None:
         assert not self.engine.violations
@@ -96,7 +111,8 @@ class Run:
                 alive = [r for r in self.engine.replicas if r.version == version and r.alive]
                 mine = [r for r in alive if r.api == name and r.state != ReplicaState.DRAINING]
                 leaving = {entry.replica for entry in stored.record.draining}
-                counted = [r for r in mine if r.id not in leaving]
+                drained = self.drained()
+                counted = [r for r in mine if r.id not in leaving and r.node not in drained]
                 assert len(counted) <= spec.autoscaling.max_replicas
 
 
@@ -128,4 +144,12 @@ async def test_updates_lose_nothing_and_come_to_rest(seed: int) -> None:
         assert len(ready) == wanted_replicas(record, record.spec), f"seed {seed}"
         assert all(r.state is ReplicaState.READY for r in ready)
         assert run.gateway.serving(name) == record.stable
+        if ready:
+            told_s = run.engine.drains_s[name, record.stable]
+            assert told_s == record.spec.timeouts.total.seconds, f"seed {seed}"
+        assert not {r.node for r in ready} & run.drained(), f"seed {seed}"
+    wishes = {one.node: one.wish for one in run.state.intents.values()}
+    assert NodeWish.OPEN not in wishes.values(), "what is fulfilled is forgotten"
+    for node in await run.engine.nodes():
+        assert node.takes == (node.name not in wishes), f"seed {seed}"
     assert set(run.expected) <= set(apis)

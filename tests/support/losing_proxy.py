@@ -1,4 +1,4 @@
-"""A TCP proxy that lets requests through but loses answers, as a line does that breaks between."""
+"""A TCP proxy that lets requests through but loses answers, or has them come late."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,8 @@ PIECE_BYTES = 64 * 2**10
 class LosingProxy:
     """Passes connections on to a port of 127.0.0.1 and counts the requests that begin with `what`.
 
-    Of those it loses the answers to the next `lose`, and the connections with them.
+    Of those it loses the answers to the next `lose`, and the connections with them. All answers are
+    `late_s` late.
     """
 
     def __init__(self, port: int, what: bytes) -> None:
@@ -22,6 +23,7 @@ class LosingProxy:
         self.port = 0
         self.lose = 0
         self.passed = 0
+        self.late_s = 0.0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one connection, one request after another."""
@@ -49,6 +51,7 @@ class LosingProxy:
     ) -> None:
         with contextlib.suppress(ConnectionError):
             while (piece := await answers.read(PIECE_BYTES)) and not losing.is_set():
+                await asyncio.sleep(self.late_s)  # noqa: TID251  # a slow line is what is tested
                 writer.write(piece)
                 await writer.drain()
         writer.transport.abort()

@@ -2,6 +2,7 @@
 
 from serai.model import Replica, ReplicaState, Server, Version, server_id
 from serai.operator import DeployItem, DeployRequest
+from serai.report import REPORT_VERSION, Gpus, NodeReport
 from serai.spec.types import ApiSpec, Autoscaling, Pod
 from serai_scheduler.deploy import Accepted, Surroundings, accept
 from serai_scheduler.record import ApiRecord, StoredApi
@@ -64,6 +65,7 @@ def replica(
     reason: str = "",
     ended_at_s: float | None = None,
     created_at_s: float = NOW_S,
+    node: str = "node",
 ) -> Replica:
     """Return a replica; a ready one has one server."""
     name = f"{api}.{version}.{number}"
@@ -80,10 +82,31 @@ def replica(
         id=name,
         api=api,
         version=version,
-        node="node",
+        node=node,
         state=state,
         reason=reason,
         created_at_s=created_at_s,
         ended_at_s=ended_at_s,
         servers=(server,) if state is ReplicaState.READY else (),
+    )
+
+
+def report(sequence: int, version: int = REPORT_VERSION) -> NodeReport:
+    """Return the report of a node without GPUs."""
+    return NodeReport(
+        report_version=version,
+        node="one",
+        sequence=sequence,
+        started_at_s=1.0,
+        sent_at_s=2.0,
+        serai_version="0.1.0",
+        roles=("replicas",),
+        cpu_count=2,
+        cpu_percent=None,
+        load=None,
+        memory_total_bytes=1,
+        memory_available_bytes=1,
+        disk_total_bytes=1,
+        disk_free_bytes=1,
+        gpus=Gpus(problem="none"),
     )

@@ -3,8 +3,8 @@
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -21,14 +21,30 @@ class Traffic:
 @contextmanager
 def steady(url: str, rate: float, body: bytes = b"{}") -> Iterator[Traffic]:
     """Send requests at a constant rate, whatever the answers do, until the block ends."""
-    traffic, stop = Traffic(), threading.Event()
-    thread = threading.Thread(target=lambda: asyncio.run(_send(url, rate, body, traffic, stop)))
-    thread.start()
+    traffic, stop, thread = _begun(url, rate, body)
     try:
         yield traffic
     finally:
         stop.set()
         thread.join()
+
+
+@asynccontextmanager
+async def steadily(url: str, rate: float, body: bytes = b"{}") -> AsyncIterator[Traffic]:
+    """Like `steady`, for a test whose own loop answers: it goes on until the last answer came."""
+    traffic, stop, thread = _begun(url, rate, body)
+    try:
+        yield traffic
+    finally:
+        stop.set()
+        await asyncio.to_thread(thread.join)
+
+
+def _begun(url: str, rate: float, body: bytes) -> tuple[Traffic, threading.Event, threading.Thread]:
+    traffic, stop = Traffic(), threading.Event()
+    thread = threading.Thread(target=lambda: asyncio.run(_send(url, rate, body, traffic, stop)))
+    thread.start()
+    return traffic, stop, thread
 
 
 async def _send(

@@ -9,13 +9,31 @@ T = TypeVar("T")
 PERIOD_S = 0.02
 
 
-def until(probe: Callable[[], T], within_s: float = 10.0, what: str = "") -> T:
-    """Return the first truthy answer of `probe`; fail when there is none in time."""
+def until(probe: Callable[[], T], within_s: float = 10.0, what: str | Callable[[], str] = "") -> T:
+    """Return the first truthy answer of `probe`; fail when there is none in time.
+
+    `what` is told then; where that is only known in the end, it is called for it.
+    """
     deadline_s = time.monotonic() + within_s
     while not (answer := probe()):
-        assert time.monotonic() < deadline_s, what or f"not within {within_s} s: {probe}"
+        if time.monotonic() >= deadline_s:
+            told = what if isinstance(what, str) else what()
+            raise AssertionError(told or f"not within {within_s} s: {probe}")
         time.sleep(PERIOD_S)
     return answer
+
+
+def remaining(probe: Callable[[], list[T]], within_s: float) -> list[T]:
+    """Return nothing as soon as `probe` finds nothing, else what it still finds in the end."""
+    deadline_s = time.monotonic() + within_s
+    while (found := probe()) and time.monotonic() < deadline_s:
+        time.sleep(PERIOD_S)
+    return found
+
+
+def let_pass(seconds: float) -> None:
+    """Let time pass where that it does is what is tested: an outage, a pause."""
+    time.sleep(max(0.0, seconds))
 
 
 async def auntil(probe: Callable[[], Any], within_s: float = 10.0, what: str = "") -> Any:

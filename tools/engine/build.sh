@@ -30,8 +30,11 @@ find_go() {
 for name in nomad consul; do
     pins=$(cat "$here/$name/go.mod" "$here/$name/go.sum" | sha256sum | cut -c1-16)
     stamp="$root/bin/.$name-$pins"
-    [ -e "$stamp" ] && [ -x "$root/bin/$name" ] && continue
-    given=$(printenv "$(echo "$name" | tr '[:lower:]' '[:upper:]')_BIN" || command -v "$name" || true)
+    named=$(printenv "$(echo "$name" | tr '[:lower:]' '[:upper:]')_BIN" || true)
+    if [ -e "$stamp" ] && [ -x "$root/bin/$name" ]; then
+        [ -z "$named" ] || [ "$(readlink "$root/bin/$name" || true)" = "$named" ] && continue
+    fi
+    given=${named:-$(command -v "$name" || true)}
     rm -f "$root/bin/$name" "$root/bin/.$name-"*
     if [ -n "$given" ]; then
         ln -s "$given" "$root/bin/$name"

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import hashlib
+import math
 import os
 import shutil
 import tempfile
@@ -46,6 +47,11 @@ class BundleCache:
         self._settings = settings or CacheSettings()
         self._laying: dict[str, asyncio.Lock] = {}
         self._fetching: dict[str, asyncio.Lock] = {}
+
+    async def open(self) -> None:
+        """Remove what a crash left half fetched; nobody else may use the folder now."""
+        for folder in (self._trees, self._files):
+            await asyncio.to_thread(remove_unfinished, folder, 0.0, math.inf)
 
     async def ensure(self, digest: str) -> Path:
         """Return the folder of a bundle.

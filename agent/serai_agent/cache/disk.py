@@ -32,7 +32,7 @@ def in_place(target: Path) -> Iterator[Path]:
     try:
         yield fresh
         put_in_place(fresh, target)
-    except BaseException:
+    except BaseException:  # cancelled or not: what is not whole may not stay
         remove(fresh)
         raise
 
@@ -46,6 +46,18 @@ def remove(folder: Path) -> None:
                 with contextlib.suppress(OSError):
                     os.chmod(path, 0o700)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def readable_by_all(folder: Path) -> None:
+    """Let other users read what is below a folder, whatever the umask was: replicas are not us."""
+    for parent, _, names in os.walk(folder):
+        os.chmod(parent, os.lstat(parent).st_mode | 0o555)
+        for name in names:
+            path = os.path.join(parent, name)
+            mode = os.lstat(path).st_mode
+            wanted = mode | (0o555 if mode & 0o100 else 0o444)
+            if wanted != mode and not os.path.islink(path):
+                os.chmod(path, wanted)
 
 
 def remove_unfinished(folder: Path, older_s: float, now_s: float) -> None:

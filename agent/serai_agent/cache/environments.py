@@ -8,51 +8,64 @@ import logging
 import math
 import os
 import platform
-import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 
 from serai import wire
-from serai.cache_names import ENVIRONMENT_MARKER, ENVIRONMENTS, environment_name
+from serai.cache_names import (
+    ENVIRONMENT_MARKER,
+    ENVIRONMENTS,
+    environment_name,
+    image_interpreter,
+)
 from serai.clock import Clock
 from serai.errors import ConfigError
-from serai.model import Value, digest_of
-from serai_agent.cache import uv_tool
+from serai.model import Value
+from serai.runtime_code import runtime_digest
+from serai.tasks import cancelled
+from serai_agent.cache import for_image, uv_tool
 from serai_agent.cache.disk import (
     disk_problem,
     fresh_folder,
     put_in_place,
+    readable_by_all,
     remove,
     remove_unfinished,
     size_bytes,
 )
+from serai_agent.cache.fetch import Fetch, fetch_whole
 from serai_agent.cache.prune import Bounds, Kept, to_remove
-from serai_agent.cache.runtime import runtime_digest
-from serai_agent.cache.runtimes import kept_runtime
+from serai_agent.cache.runtimes import RuntimeCache
 from serai_agent.cache.settings import CacheSettings
 
 log = logging.getLogger(__name__)
 
 LOCK_PERIOD_S = 0.2
+MAX_LOCK_BYTES = 8 * 2**20
 UNFINISHED_KEPT_S = 86_400.0
 """Longer than any build may last."""
 
 
 class Recipe(Value):
-    """What an environment is made from; `lock` and `runtime` are digests."""
+    """What an environment is made from; `lock` and `runtime` are digests.
+
+    `interpreter` is the path of its Python in an image, "" for one of this node's.
+    """
 
     lock: str
     python: str
     runtime: str
     platform: str
+    interpreter: str = ""
 
     @property
     def key(self) -> str:
         """Return the name of its folder."""
-        return environment_name(self.lock, self.python, self.runtime, self.platform)
+        parts = (self.lock, self.python, self.runtime, self.platform)
+        return environment_name(*parts, self.interpreter)
 
 
 class Marker(Value):
@@ -70,13 +83,27 @@ def recipe_of(lock_digest: str, python: str, runtime: str = "") -> Recipe:
     )
 
 
+def image_recipe(lock_digest: str, python: str, runtime: str, platform: str) -> Recipe:
+    """Return the recipe for an image of a platform; the runtime as in `recipe_of`."""
+    return Recipe(
+        lock=lock_digest,
+        python=python,
+        runtime=runtime or runtime_digest(),
+        platform=platform,
+        interpreter=image_interpreter(python),
+    )
+
+
 class EnvironmentCache:
     """Builds environments below a folder with uv; two callers at once wait for one build."""
 
-    def __init__(self, clock: Clock, folder: Path, settings: CacheSettings | None = None) -> None:
+    def __init__(
+        self, clock: Clock, folder: Path, fetch: Fetch, settings: CacheSettings | None = None
+    ) -> None:
         self._clock = clock
         self._folder = folder / ENVIRONMENTS
-        self._runtimes = folder / "runtimes"
+        self._fetch = fetch
+        self._runtimes = RuntimeCache(clock, folder, fetch)
         self._settings = settings or CacheSettings()
         self._building: dict[str, asyncio.Task[Path]] = {}
         self.builds = 0
@@ -88,15 +115,16 @@ class EnvironmentCache:
             log.warning("a build outlived a crash: ended", extra={"processes": ended})
         await asyncio.to_thread(remove_unfinished, self._folder, 0.0, math.inf)
 
-    async def ensure(self, recipe: Recipe, lock: Callable[[], Awaitable[bytes]]) -> Path:
-        """Return the folder of an environment, built now if need be; `lock` gives the lock's text.
+    async def ensure(self, recipe: Recipe) -> Path:
+        """Return the folder of an environment, built now if need be.
 
-        Raises ConfigError when it cannot be built from this lock on this node, Unavailable when
-        trying again may help. A build goes on when its callers have given up.
+        Raises ConfigError when it cannot be built from this lock on this node, Refused when there
+        is no such lock, Unavailable when trying again may help. A build goes on when its callers
+        have given up.
         """
         task = self._building.get(recipe.key)
         if task is None:
-            task = asyncio.create_task(self._ensure(recipe, lock))
+            task = asyncio.create_task(self._ensure(recipe))
             self._building[recipe.key] = task
             task.add_done_callback(lambda done: self._built(recipe.key, done))
         return await asyncio.shield(task)
@@ -108,38 +136,37 @@ class EnvironmentCache:
 
     async def close(self) -> None:
         """End the builds that are under way."""
-        tasks = list(self._building.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancelled(*self._building.values())
 
-    async def _ensure(self, recipe: Recipe, lock: Callable[[], Awaitable[bytes]]) -> Path:
+    async def _ensure(self, recipe: Recipe) -> Path:
         home = self._folder / recipe.key
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             if await asyncio.to_thread(problem_of, home, recipe) is not None:
                 async with self._alone(recipe.key):
                     if await asyncio.to_thread(problem_of, home, recipe) is not None:
-                        await self._build(home, recipe, await lock())
+                        await self._build(home, recipe)
             os.utime(home / ENVIRONMENT_MARKER)
         except OSError as error:
             raise disk_problem(error, self._folder) from error
         return home
 
-    async def _build(self, home: Path, recipe: Recipe, lock: bytes) -> None:
-        if digest_of(lock) != recipe.lock:
-            raise ConfigError(f"the lock {recipe.lock[:12]} is damaged; deploy the API again")
-        runtime = await asyncio.to_thread(kept_runtime, self._runtimes, recipe.runtime)
+    async def _build(self, home: Path, recipe: Recipe) -> None:
+        lock = await fetch_whole(self._fetch, recipe.lock, MAX_LOCK_BYTES, "lock")
+        runtime = await self._runtimes.files(recipe.runtime)
         limit_s = self._settings.build_limit_s
         self.builds += 1
         fresh = fresh_folder(home)
         try:
-            await uv_tool.make_environment(fresh, recipe.python, limit_s)
             (fresh / "lock.txt").write_bytes(lock)
-            await uv_tool.install(fresh, fresh / "lock.txt", limit_s)
+            if recipe.interpreter:
+                await for_image.build(fresh, recipe.python, recipe.platform, limit_s)
+            else:
+                await uv_tool.make_environment(fresh, recipe.python, limit_s)
+                await uv_tool.install(fresh, fresh / "lock.txt", limit_s)
             await asyncio.to_thread(_finish, fresh, runtime, recipe)
             await asyncio.to_thread(put_in_place, fresh, home)
-        except BaseException:
+        except BaseException:  # a build that was ended leaves nothing either
             await asyncio.to_thread(remove, fresh)
             raise
 
@@ -159,10 +186,12 @@ class EnvironmentCache:
             os.close(fd)
 
     async def prune(self, in_use: Collection[Recipe]) -> None:
-        """Remove environments beyond the bound, the longest unused first."""
+        """Remove environments beyond the bound, the longest unused first; and old runtimes."""
         keys = {recipe.key for recipe in in_use} | set(self._building)
         bounds = Bounds(self._settings.environments_bytes, self._settings.kept_s)
         await asyncio.to_thread(_prune, self._folder, keys, bounds, self._clock.wall())
+        runtimes = {recipe.runtime for recipe in in_use}
+        await asyncio.to_thread(self._runtimes.prune, runtimes, bounds.min_age_s)
 
 
 def problem_of(home: Path, recipe: Recipe) -> str | None:
@@ -173,9 +202,17 @@ def problem_of(home: Path, recipe: Recipe) -> str | None:
         return "it was not finished"
     if marker.recipe != recipe:
         return "it was built from something else"
-    if not os.access(home / "bin" / "python", os.X_OK):
+    if not _has_python(home, recipe.interpreter):
         return "its Python is gone"
     return None if marker.files == fingerprint(home) else "its files were changed"
+
+
+def _has_python(home: Path, interpreter: str) -> bool:
+    """Say whether its Python is there; that of an image cannot be seen from the node."""
+    python = home / "bin" / "python"
+    if interpreter:
+        return python.is_symlink() and os.readlink(python) == interpreter
+    return os.access(python, os.X_OK)
 
 
 def fingerprint(home: Path) -> str:
@@ -192,10 +229,12 @@ def fingerprint(home: Path) -> str:
     return hashing.hexdigest()
 
 
-def _finish(home: Path, runtime: Path, recipe: Recipe) -> None:
-    site = next(home.glob("lib/python*/site-packages"))
-    shutil.copytree(runtime, site / "serai_runtime")
-    home.chmod(0o755)
+def _finish(home: Path, runtime: Mapping[str, bytes], recipe: Recipe) -> None:
+    package = next(home.glob("lib/python*/site-packages")) / "serai_runtime"
+    package.mkdir()
+    for name, content in runtime.items():
+        (package / name).write_bytes(content)
+    readable_by_all(home)
     marker = Marker(recipe=recipe, files=fingerprint(home))
     (home / ENVIRONMENT_MARKER).write_bytes(msgspec.json.encode(marker))
 

@@ -17,6 +17,9 @@ from serai_agent.leftovers import end_marked
 
 OWN = f"{sys.version_info.major}.{sys.version_info.minor}"
 LISTED = re.compile(r"\w+-(\d+\.\d+)\.\d")
+NO_WHEEL = re.compile(
+    r"(?:Wheels are required for|attempted to build|Building source distributions for) `([^`]+)`"
+)
 BUILDS_VARIABLE = "SERAI_BUILDS"
 """Marks uv and all that it starts, so that what outlives a crash is recognised."""
 LINES_KEPT = 40
@@ -68,6 +71,30 @@ async def install(home: Path, lock: Path, limit_s: float) -> None:
     try:
         await _run(command, limit_s, home.parent)
     except _Failed as failed:
+        raise in_words(failed.output) from None
+
+
+async def install_for(site: Path, lock: Path, python: str, platform: str, limit_s: float) -> None:
+    """Install a lock for a Python and platform (uv's name) that need not be this machine's.
+
+    Only wheels: what is built here might not run there. Raises as `install`.
+    """
+    command = (
+        *("pip", "install", "--target", site, "--require-hashes", "--no-deps"),
+        *("--python", sys.executable, "--python-version", python, "--python-platform", platform),
+        *("--only-binary", ":all:", "-r", lock),
+        # Another Python's bytecode would be of no use to that one.
+        *(("--compile-bytecode",) if python == OWN else ()),
+    )
+    try:
+        await _run(command, limit_s, site.parents[2].parent)
+    except _Failed as failed:
+        if found := NO_WHEEL.search(failed.output):
+            raise ConfigError(
+                f"{found[1]} has no wheel for Python {python} on {platform}, and an image's "
+                "environment is made of wheels only; pin a release that has one, or put one on "
+                "your index"
+            ) from None
         raise in_words(failed.output) from None
 
 
@@ -131,6 +158,10 @@ async def _run(arguments: Sequence[str | Path], limit_s: float, builds: Path | N
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
+    if process.returncode and process.returncode < 0:  # nothing that its lock could be blamed for
+        raise Unavailable(
+            f"uv was ended by signal {-process.returncode}, from outside or for want of memory"
+        )
     if process.returncode:
         raise _Failed("".join(last))
     return "".join(last)

@@ -177,6 +177,12 @@ def parse_info(text: str) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
 
 
+def connections_of(text: str) -> int | None:
+    """Return how many connections `show info` tells of; None where it does not say: unknown."""
+    told = parse_info(text).get("CurrConns", "")
+    return int(told) if told.isdigit() else None
+
+
 def _number(text: str | None) -> int:
     return int(text) if text and text.isdigit() else 0
 

@@ -68,6 +68,11 @@ BODY_TIME_S = 30
 takes no replica's time."""
 DEFAULT_SLOTS = {kind: 32 if kind.queue_timeout_s == 30 and kind.retries else 8 for kind in CLASSES}
 ROUTE_MAP = "route.map"
+STATE_MAP = "gateway.map"
+DRAINING = "draining"
+"""The only key that the state's map may have: while it is there, the gateway tells clients to go
+elsewhere, and serves those that come all the same."""
+HEALTH_PATH = "/_serai/healthz"
 STATS_SOCKET = "stats.sock"
 LOG_SOCKET = "log.sock"
 HANDOVER_SOCKET = "handover.sock"
@@ -219,7 +224,9 @@ def _frontend(settings: EdgeSettings) -> str:
     http-request set-var(txn.request_id) uuid() if !{{ var(txn.request_id) -m reg ^[A-Za-z0-9._:/+=@-]{{1,128}}$ }}
     http-request set-header x-request-id %[var(txn.request_id)]
     http-after-response set-header x-request-id %[var(txn.request_id)] if {{ var(txn.request_id) -m found }}
-    http-request return status 200 content-type application/json string '{{"status":"alive"}}' if {{ path /_serai/healthz }}
+    http-after-response set-header connection close if {{ str({DRAINING}),map({STATE_MAP}) -m found }}
+    http-request return status 503 content-type application/json string '{{"status":"draining"}}' if {{ path {HEALTH_PATH} }} {{ str({DRAINING}),map({STATE_MAP}) -m found }}
+    http-request return status 200 content-type application/json string '{{"status":"alive"}}' if {{ path {HEALTH_PATH} }}
     http-request set-var(txn.key) path,concat(/)
     http-request set-var(txn.route) var(txn.key),map_beg({ROUTE_MAP})
 {_return(404, "not_found", "no API has this path", "!{ var(txn.route) -m found }")}

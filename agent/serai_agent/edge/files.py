@@ -54,6 +54,13 @@ class GatewayFiles:
         except OSError as error:
             raise Unavailable(f"cannot write HAProxy's configuration: {error}") from error
 
+    def write_state(self, draining: bool) -> None:
+        """Write what HAProxy tells of itself after its next start; Unavailable as above."""
+        try:
+            self._replace(config.STATE_MAP, f"{config.DRAINING} 1\n".encode() * draining)
+        except OSError as error:
+            raise Unavailable(f"cannot write HAProxy's configuration: {error}") from error
+
     def are_made_from(self, settings: config.EdgeSettings) -> bool:
         """Say whether the configuration on disk was made from these settings by this program."""
         try:
@@ -62,14 +69,24 @@ class GatewayFiles:
             return False
         return config.is_made_from(text, config.fingerprint(settings, self._hold))
 
-    def remember(self, orders: LastGood) -> None:
-        """Keep orders; a disk that refuses is only logged, for they are in force all the same."""
+    def remember(
+        self,
+        orders: LastGood,
+        settings: config.EdgeSettings,
+        servers: dict[str, tuple[config.ServerLine, ...]],
+        entries: dict[str, str],
+    ) -> None:
+        """Keep orders, also for a HAProxy that somebody else starts again or reloads.
+
+        A disk that refuses is only logged, for they are in force all the same.
+        """
         if orders == self._kept:
             return
         try:
             self._replace("last.json", wire.encode(orders))
+            self.write(settings, servers, entries)
             self._kept = orders
-        except OSError as error:
+        except (OSError, Unavailable) as error:
             log.warning("last good routes not kept", extra={"why": str(error)})
 
     def recall(self) -> LastGood | None:

@@ -1,11 +1,12 @@
 """The gateway of one node: what is wanted becomes what HAProxy does, and its counters a reading."""
 
 import asyncio
+import contextlib
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 from serai.clock import Clock
 from serai.errors import ConfigError, Refused, Unavailable
@@ -13,7 +14,14 @@ from serai.model import Server
 from serai.report import GatewayReading
 from serai.routes import Route
 from serai_agent.edge import config, front, process
-from serai_agent.edge.answers import Sections, Seen, parse_sections, parse_seen, parse_table
+from serai_agent.edge.answers import (
+    Sections,
+    Seen,
+    connections_of,
+    parse_sections,
+    parse_seen,
+    parse_table,
+)
 from serai_agent.edge.believe import Belief, believe, unrouted
 from serai_agent.edge.files import GatewayFiles, LastGood
 from serai_agent.edge.layout import TABLE, SlotClass, slot_name
@@ -22,11 +30,15 @@ from serai_agent.edge.outcomes import Outcomes
 from serai_agent.edge.plan import Plan, owners, plan
 from serai_agent.edge.reading import Worker, servers_of, unanswered_of, versions_of
 from serai_agent.edge.socket import ask, lines_of
-from serai_agent.edge.startup import cold_start, grown, kept_lines, nothing_yet
+from serai_agent.edge.startup import cold_start, files_of, grown, kept_lines, nothing_yet
 
 log = logging.getLogger(__name__)
 
 PASSES = 4
+DOOR_LIMIT_S = 1.0
+"""For connections that clients keep, or whose request has yet to arrive."""
+DOOR_POLL_S = 0.02
+NOT_MINE = "no HAProxy runs on this node: start its job or unit (serai-agent --gateway)"
 OBSERVE = ("show stat -1 7 -1", "show servers state", f"show map {config.ROUTE_MAP}", "show info")
 READ = (*OBSERVE, f"show table {TABLE}")
 
@@ -44,8 +56,13 @@ class HaproxyGateway:
         program: str = "",
         slots: dict[SlotClass, int] | None = None,
         line_each_per_s: int = config.LINE_EACH_PER_S,
+        starts: bool = True,
     ) -> None:
-        """`run` names the life of the counters; `program` is a HAProxy other than the one found."""
+        """`run` names the life of the counters; `program` is a HAProxy other than the one found.
+
+        With `starts` False HAProxy is somebody else's to start: by `become`.
+        """
+        self._starts = starts
         self._clock = clock
         self._run = run
         found, self.version = process.find(program)
@@ -54,7 +71,7 @@ class HaproxyGateway:
         self._settings = config.EdgeSettings(
             host=host,
             port=port,
-            threads=min(4, _cores()),
+            threads=min(4, process.cores()),
             maxconn=process.computed_maxconn(),
             slots=dict(slots or config.DEFAULT_SLOTS),
             line_each_per_s=line_each_per_s,
@@ -66,19 +83,49 @@ class HaproxyGateway:
         self._revisions: dict[str, int] = {}
         self._carried_out: LastGood | None = None
         self._problems: tuple[str, ...] = ()
-        self._epoch = 0
+        self._epochs: dict[str, int] = {}
         self._lock = asyncio.Lock()
         self.reloads = 0
         self.repairs = 0
 
     # Life ----------------------------------------------------------------------------------------
 
-    async def start(self) -> None:
+    async def start(self, draining: bool = False) -> None:
         """Attach to the HAProxy of this folder, or start one from what was last good.
 
+        Unless `draining`, it is meant to serve, also one whose drain was broken off before.
         Raises ConfigError when the port is taken or the folder cannot be used, Unavailable when a
         HAProxy runs here but does not answer.
         """
+        last = self._recall()
+        self._files.write_state(draining)
+        self._logs.open()
+        try:
+            if not self._starts and not await self._process.answers():
+                log.warning("haproxy is not there yet", extra={"why": NOT_MINE})
+                return
+            async with self._lock:
+                await self._attach_or_start(last)
+                await self._show_state(draining)
+        except BaseException:  # ended while it starts, too: the socket is the next one's
+            self._logs.close()
+            raise
+        if last is not None:
+            await self.apply(last.routes, last.servers)
+
+    async def become(self) -> NoReturn:
+        """Become this folder's HAProxy with what was last good, in the foreground.
+
+        Raises ConfigError when it cannot be, or is there already.
+        """
+        last = self._recall()
+        self._files.write_state(draining=False)
+        if not await self._process.answers():
+            self._write_files(last)
+        await self._process.become()
+
+    def _recall(self) -> LastGood | None:
+        """Make the folder, and return what was carried out last."""
         self._files.make()
         last = self._files.recall()
         if last is not None:
@@ -86,61 +133,115 @@ class HaproxyGateway:
                 kind: last.slots.get(kind.label, n) for kind, n in self._settings.slots.items()
             }
             self._settings = replace(self._settings, slots=slots)
-        self._logs.open()
-        try:
-            async with self._lock:
-                await self._attach_or_start(last)
-        except BaseException:
-            self._logs.close()
-            raise
-        if last is not None:
-            await self.apply(last.routes, last.servers)
+            self._carried_out = last
+        return last
 
     async def _attach_or_start(self, last: LastGood | None) -> None:
-        if await self._process.answers():
+        if await self._answers(last):
             log.info("attached to haproxy", extra={"version": self.version})
             if not self._files.are_made_from(self._settings):
                 await self._reload("its settings are others now", await self._observe())
         else:
             await self._start_from(last)
 
+    async def _answers(self, last: LastGood | None) -> bool:
+        """Say whether HAProxy answers; one that cannot be asked any more is reloaded before."""
+        with contextlib.suppress(Unavailable):
+            return await self._process.answers()
+        if await self._process.is_deaf():
+            log.warning("haproxy's socket is gone: it is reloaded")
+            self._write_files(last)
+            await self._process.hear_again()
+            self.reloads += 1
+        return await self._process.answers()
+
     async def _start_from(self, last: LastGood | None) -> None:
         """Start HAProxy with all that is known, so that its first request is answered rightly."""
+        if not self._starts:
+            raise Unavailable(NOT_MINE)
+        self._write_files(last)
+        if await self._process.start(self._settings.host, self._settings.port):
+            log.info("haproxy started", extra={"version": self.version})
+
+    def _write_files(self, last: LastGood | None) -> None:
         routes, servers = (last.routes, last.servers) if last is not None else ((), ())
         lines, entries = cold_start(routes, servers, nothing_yet(self._settings))
         self._files.write(self._settings, lines, entries)
-        if await self._process.start(self._settings.host, self._settings.port):
-            log.info("haproxy started", extra={"version": self.version})
 
     def pid(self) -> int | None:
         """Return the process id of HAProxy's master while it runs."""
         return self._process.pid()
+
+    @property
+    def last_good(self) -> LastGood | None:
+        """Return the orders carried out last, by an earlier process, too; None for none ever."""
+        return self._carried_out
+
+    async def drain(self) -> None:
+        """Answer health checks with 503 from here on, and serve on; a new `start` ends it.
+
+        Raises Unavailable when HAProxy does not answer.
+        """
+        async with self._lock:
+            self._files.write_state(draining=True)
+            await self._show_state(draining=True)
+
+    async def _show_state(self, draining: bool) -> None:
+        commands = [f"clear map {config.STATE_MAP}"]
+        if draining:
+            commands.append(f"add map {config.STATE_MAP} {config.DRAINING} 1")
+        await self._command(commands)
 
     def detach(self) -> None:
         """Leave HAProxy running and let go of it."""
         self._logs.close()
 
     async def stop(self, grace_s: float) -> None:
-        """End HAProxy; requests in flight finish within the grace."""
+        """End HAProxy; requests in flight finish within the grace.
+
+        New connections are refused a moment before, so that clients go elsewhere: a HAProxy that is
+        ending has no servers any more for a request that reaches it then.
+        """
+        with contextlib.suppress(Unavailable, TimeoutError):
+            await self._shut_the_door()
         await self._process.stop(grace_s)
         self._logs.close()
 
+    async def _shut_the_door(self) -> None:
+        """Refuse new connections; return when there is none left, TimeoutError when some stay."""
+        async with asyncio.timeout(DOOR_LIMIT_S), self._lock:
+            await self._command([f"disable frontend {front.PUBLIC}"])
+            while connections_of(await ask(self._process.stats, "show info")) != 0:
+                await self._clock.sleep(DOOR_POLL_S)
+
     # Wanted → real -------------------------------------------------------------------------------
 
-    async def apply(self, routes: Sequence[Route], servers: Sequence[Server]) -> None:
+    async def apply(
+        self,
+        routes: Sequence[Route],
+        servers: Sequence[Server],
+        elsewhere: frozenset[str] = frozenset(),
+    ) -> None:
         """Make HAProxy agree with what is wanted, whatever state it is in.
 
-        Raises Refused for an epoch that is over, Unavailable when HAProxy does not answer.
+        The servers' capacities are this gateway's shares; `elsewhere` names servers that are ready
+        but only other gateways'. Raises Refused for a route of an epoch that is over, Unavailable
+        when HAProxy does not answer.
         """
-        if any(route.epoch < self._epoch for route in routes):
-            raise Refused(f"these routes are of an epoch before {self._epoch}", "fenced")
-        self._epoch = max((route.epoch for route in routes), default=self._epoch)
+        for route in routes:
+            if route.epoch < self._epochs.get(route.api, 0):
+                told = f"the route of {route.api} is of an epoch before {self._epochs[route.api]}"
+                raise Refused(told, "fenced")
+        self._epochs = {route.api: route.epoch for route in routes}
         async with self._lock:
-            await self._apply(tuple(routes), servers)
+            await self._apply(tuple(routes), servers, elsewhere)
 
-    async def _apply(self, routes: tuple[Route, ...], servers: Sequence[Server]) -> None:
-        if not await self._process.answers():
-            log.warning("haproxy is gone: it is started again")
+    async def _apply(
+        self, routes: tuple[Route, ...], servers: Sequence[Server], elsewhere: frozenset[str]
+    ) -> None:
+        if not await self._answers(self._carried_out):
+            if self._starts:
+                log.warning("haproxy is gone: it is started again")
             await self._start_from(self._carried_out)
         self._process.bound_its_words()
         seen = await self._open_the_front(await self._observe())
@@ -151,7 +252,7 @@ class HaproxyGateway:
             self._belief,
             servers,
             up,
-            draining | unrouted(self._belief, routed),
+            draining | elsewhere | unrouted(self._belief, routed),
             self._clock.now(),
         )
         trusted = self._belief.servers
@@ -167,7 +268,8 @@ class HaproxyGateway:
         if not behind:
             slots = {kind.label: count for kind, count in self._settings.slots.items()}
             self._carried_out = LastGood(routes=routes, servers=trusted, slots=slots)
-            self._files.remember(self._carried_out)
+            files = files_of(steps.target, routes)
+            self._files.remember(self._carried_out, self._settings, *files)
 
     async def _carry_out(
         self, routes: Sequence[Route], servers: Sequence[Server], seen: Seen
@@ -296,7 +398,3 @@ def _worker(sections: Sections) -> Worker:
 
 def _harmless(answer: str) -> bool:
     return answer.startswith(("New server registered", "Server deleted", "health was already"))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

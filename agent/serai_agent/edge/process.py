@@ -11,6 +11,7 @@ import signal
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 
@@ -18,7 +19,7 @@ from serai.errors import ConfigError, Unavailable
 from serai.listening import listen
 from serai_agent.edge.answers import parse_faults, parse_info, parse_old_workers
 from serai_agent.edge.config import STATS_SOCKET, maxconn_for
-from serai_agent.edge.socket import ask
+from serai_agent.edge.socket import ask, is_listened_at
 
 OLDEST = (2, 6)
 FEWEST_FILES = 256
@@ -26,6 +27,8 @@ CHECK_LIMIT_S = 20.0
 START_LIMIT_S = 10.0
 END_LIMIT_S = 5.0
 LEAVE_LIMIT_S = 3.0
+DEAF_AFTER_S = 1.0
+"""How long its socket may be missing: a HAProxy that has just been started makes it soon."""
 WORDS_LIMIT_BYTES = 2**20
 CONFIG_FILE = "haproxy.cfg"
 POLL_S = 0.02
@@ -73,6 +76,11 @@ def _as_numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def computed_maxconn() -> int:
     """Return how many connections the limit of open files allows; ConfigError for hardly any."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -94,6 +102,7 @@ class HaproxyProcess:
         self._master = self._folder / "master.sock"
         self._pid_file = self._folder / "haproxy.pid"
         self._told = self._folder / "haproxy.log"
+        self._times_deaf = 0
 
     def pid(self) -> int | None:
         """Return the master's process id while it runs; another program's id is not taken."""
@@ -112,6 +121,15 @@ class HaproxyProcess:
             return None
         return pid if starting or str(self._folder) in command else None
 
+    def _is_ours(self, pid: int, command: Sequence[str]) -> bool:
+        """Say whether a process works in this very folder: containers may have one of its name."""
+        if str(self._folder) not in command:
+            return False
+        try:
+            return os.path.samefile(f"/proc/{pid}/cwd", self._folder)
+        except OSError:  # no such place on this system, or the process has just ended
+            return True
+
     def _searched(self) -> int | None:
         """Find the master without its file: another one beside it would find its port taken."""
         if not self._master.exists():
@@ -120,7 +138,7 @@ class HaproxyProcess:
             with contextlib.suppress(psutil.Error, OSError):
                 command = process.cmdline()
                 # Workers have the same command line and are its children.
-                if str(self._folder) in command and "-W" in command:
+                if "-W" in command and self._is_ours(process.pid, command):
                     parent = process.parent()
                     if parent is None or str(self._folder) not in parent.cmdline():
                         with contextlib.suppress(OSError):
@@ -142,6 +160,19 @@ class HaproxyProcess:
                 return False
             raise
 
+    async def is_deaf(self) -> bool:
+        """Say whether one runs that cannot be asked: its socket was removed, or copied over."""
+        return self.pid() is not None and not await self._is_listened_at(self.stats)
+
+    async def hear_again(self) -> None:
+        """Let one that is deaf make its socket anew; raises as `reload`."""
+        self._times_deaf += 1
+        file = self._folder / CONFIG_FILE
+        # A listener of the same name is handed over as it is, without a file.
+        other_name = f"unix@{'./' * self._times_deaf}{STATS_SOCKET}"
+        file.write_text(file.read_text().replace(f"unix@{STATS_SOCKET}", other_name))
+        await self.reload()
+
     async def check(self) -> None:
         """Let HAProxy check the configuration; ConfigError with its words when it refuses."""
         process = await asyncio.create_subprocess_exec(
@@ -160,22 +191,43 @@ class HaproxyProcess:
             told = parse_faults(output.decode(errors="replace"))
             raise ConfigError(f"HAProxy refuses its configuration: {told}")
 
-    def _spawn(self) -> int:
-        """Start the master in a session of its own; its process is nobody's to wait for."""
-        for stale in (self.stats, self._master):
-            stale.unlink(missing_ok=True)
-        log = os.open(self._told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o640)
-        null = os.open(os.devnull, os.O_RDONLY)
-        arguments = [
+    @property
+    def command(self) -> list[str]:
+        """Return the command line of the master."""
+        return [
             *(self._program, "-W", "-S", "unix@master.sock,mode,600"),
             *("-C", str(self._folder), "-f", CONFIG_FILE),
         ]
+
+    async def become(self) -> NoReturn:
+        """Become the master of this folder, in the foreground; what is told goes to stderr.
+
+        Raises ConfigError when the configuration is refused or one runs already.
+        """
+        with self._alone():
+            if await self.answers():
+                raise ConfigError(f"a HAProxy serves {self._folder} already (process {self.pid()})")
+            await self.check()
+            self._remove_stale_sockets()
+            self._told.touch()
+            self._pid_file.write_text(str(os.getpid()))
+            os.execv(self._program, self.command)  # the lock is closed by it
+
+    def _remove_stale_sockets(self) -> None:
+        for stale in (self.stats, self._master):
+            stale.unlink(missing_ok=True)
+
+    def _spawn(self) -> int:
+        """Start the master in a session of its own; its process is nobody's to wait for."""
+        self._remove_stale_sockets()
+        log = os.open(self._told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o640)
+        null = os.open(os.devnull, os.O_RDONLY)
         actions = [
             (os.POSIX_SPAWN_DUP2, fd, target) for fd, target in ((null, 0), (log, 1), (log, 2))
         ]
         try:
             return os.posix_spawn(
-                self._program, arguments, os.environ, file_actions=actions, setsid=True
+                self._program, self.command, os.environ, file_actions=actions, setsid=True
             )
         finally:
             os.close(log)
@@ -224,7 +276,7 @@ class HaproxyProcess:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Let only one process at a time start a HAProxy here; the kernel frees a dead one's."""
-        lock = os.open(self._folder / "start.lock", os.O_WRONLY | os.O_CREAT, 0o600)
+        lock = os.open(self._folder / "start.lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
@@ -262,9 +314,7 @@ class HaproxyProcess:
             return await self._worker() not in (before, None)
 
         try:
-            # The master executes itself anew after a start, and is away for that moment.
-            await self._wait(self._master_answers, START_LIMIT_S)
-            await ask(self._master, "reload")
+            await self._order_reload()
             await self._wait(renewed, START_LIMIT_S)
             # The master answers anew a little later than its new worker.
             await self._wait(self._master_answers, START_LIMIT_S)
@@ -273,6 +323,27 @@ class HaproxyProcess:
                 words.seek(heard)
                 told = parse_faults(words.read().decode(errors="replace"))
             raise Unavailable(f"HAProxy did not take its new configuration: {told}") from None
+
+    async def _order_reload(self) -> None:
+        pid = self.pid()
+        if pid is not None and not await self._is_listened_at(self._master):
+            os.kill(pid, signal.SIGUSR2)  # it makes its sockets anew, too
+            return
+        # The master executes itself anew after a start, and is away for that moment.
+        await self._wait(self._master_answers, START_LIMIT_S)
+        await ask(self._master, "reload")
+
+    async def _is_listened_at(self, path: Path) -> bool:
+        """Say whether somebody has a socket, or has it soon."""
+
+        async def listened() -> bool:
+            return is_listened_at(path)
+
+        try:
+            await self._wait(listened, DEAF_AFTER_S)
+        except TimeoutError:
+            return False
+        return True
 
     def _told_bytes(self) -> int:
         """Return how much HAProxy has said so far."""

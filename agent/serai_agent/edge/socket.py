@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import errno
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -26,6 +28,13 @@ def reachable(path: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{folder}/{path.name}"
     finally:
         os.close(folder)
+
+
+def is_listened_at(path: Path) -> bool:
+    """Say whether a process has this socket: not when it was removed, or put there by a copy."""
+    with reachable(path) as short, socket.socket(socket.AF_UNIX) as one:
+        one.setblocking(False)
+        return one.connect_ex(short) not in (errno.ENOENT, errno.ECONNREFUSED)
 
 
 async def ask(path: Path, command: str) -> str:

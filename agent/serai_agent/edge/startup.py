@@ -7,7 +7,7 @@ from serai.routes import Route
 from serai_agent.edge.answers import Seen, SeenSlot
 from serai_agent.edge.config import EdgeSettings, ServerLine
 from serai_agent.edge.layout import CLASSES, SlotClass, slot_name
-from serai_agent.edge.plan import address_of, target_of
+from serai_agent.edge.plan import Target, address_of, target_of
 
 MAX_SLOTS_PER_CLASS = 4096
 
@@ -24,7 +24,11 @@ def cold_start(
     routes: Sequence[Route], servers: Sequence[Server], empty: Seen
 ) -> tuple[Lines, dict[str, str]]:
     """Return the servers of each slot and the map's entries for a HAProxy that is not there yet."""
-    target = target_of(routes, servers, empty)
+    return files_of(target_of(routes, servers, empty), routes)
+
+
+def files_of(target: Target, routes: Sequence[Route]) -> tuple[Lines, dict[str, str]]:
+    """Return the servers of each slot and the map's entries with which HAProxy has this target."""
     draining = {name for route in routes for name in route.draining}
     lines: Lines = {}
     for (slot, name), server in sorted(target.servers.items()):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from serai.errors import ConfigError
 from serai.model import Server, server_id
+from serai.runtime_options import runtime_options
 from serai.sharing import shares
 from serai_agent.local.folder import Launch, Order, ReplicaFolder
 from serai_agent.local.place import Place
@@ -69,33 +70,24 @@ def _runtime_command(
     ports: tuple[int, ...],
     settings: LocalSettings,
 ) -> tuple[str, ...]:
-    content, predictor = order.version.content, order.version.content.predictor
+    predictor = order.version.content.predictor
     assert predictor is not None
     if place.environment is None or place.bundle is None:
         raise ConfigError(f"{order.version.api}: a predictor needs a bundle and a lock")
-    capacities = shares(content.concurrency_per_replica, len(ports))
-    command = [
+    return (
         *(str(place.environment / "bin" / "python"), "-m", "serai_runtime"),
         str(place.bundle / predictor.path),
         *("--host", settings.host),
         *("--port", ",".join(str(port) for port in ports)),
-        *("--threads", str(predictor.threads)),
-        *("--concurrency", ",".join(str(capacity) for capacity in capacities)),
         *("--config", str(folder.config_file)),
         *("--body-max-bytes", str(settings.body_max_bytes)),
         *("--total-timeout-s", f"{settings.total_timeout_s:g}"),
         *("--drain-limit-s", f"{settings.drain_limit_s:g}"),
         *("--project-dir", str(place.bundle)),
-        *("--log-format", "json"),
-        *("--api", order.version.api),
-        *("--version-name", order.version.name),
         *("--replica", order.replica),
         *("--status-file", str(folder.status_file)),
-    ]
-    if predictor.batch is not None:
-        command += ["--batch-max-size", str(predictor.batch.max_size)]
-        command += ["--batch-max-wait-ms", f"{predictor.batch.max_wait_ms:g}"]
-    return tuple(command)
+        *runtime_options(order.version),
+    )
 
 
 def _python_path(env: Mapping[str, str], place: Place) -> dict[str, str]:

@@ -11,21 +11,22 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 from serai.clock import Clock
-from serai.engine import LogLine, LogQuery
+from serai.ended import surplus
+from serai.engine import USUAL_DRAIN_S, EngineNode, LogLine, LogQuery
 from serai.errors import Refused
+from serai.logqueries import read_logs, takes
 from serai.model import Replica, Version
+from serai.probe import Prober
 from serai.report import ReplicaUsage
 from serai.supervisor import LoopWatcher, Unwatched
 from serai_agent.local import keepers
 from serai_agent.local.body import Body, ProcessBody
 from serai_agent.local.containers import ContainerBody, docker_problem, has_containers
 from serai_agent.local.folder import Order, ReplicaFolder, disk_error, write_whole
-from serai_agent.local.logline import Source, takes
-from serai_agent.local.logs import read_logs
+from serai_agent.local.logline import Source
 from serai_agent.local.mounts import mount_problem
 from serai_agent.local.place import Cache
 from serai_agent.local.ports import Ports
-from serai_agent.local.probe import Prober
 from serai_agent.local.replica import LocalReplica, Surroundings
 from serai_agent.local.settings import LocalSettings
 from serai_agent.local.usage import UsageMeter
@@ -212,15 +213,25 @@ class LocalEngine:
         living = [replica.view() for replica in self._replicas.values()]
         return (*(replica for replica, _ in self._ended.values()), *living)
 
-    async def start(self, replica: str, version: Version, epoch: int) -> None:
+    async def start(
+        self,
+        replicas: Sequence[str],
+        version: Version,
+        epoch: int,
+        drain_s: float = USUAL_DRAIN_S,
+    ) -> None:
         """As the port says; Refused for an id or a version that cannot be run here."""
         self._heed_epoch(epoch)
-        if replica in self._replicas or replica in self._ended:
-            return
-        if not REPLICA_ID.fullmatch(replica):
-            raise Refused(f"{replica!r} cannot be the id of a replica", "bad_replica_id")
+        for replica in replicas:
+            if not REPLICA_ID.fullmatch(replica):
+                raise Refused(f"{replica!r} cannot be the id of a replica", "bad_replica_id")
         if (problem := await self.problem_with(version)) is not None:
             raise Refused(problem, "cannot_run_here")
+        for replica in replicas:
+            if replica not in self._replicas and replica not in self._ended:
+                self._start(replica, version)
+
+    def _start(self, replica: str, version: Version) -> None:
         order = Order(replica=replica, version=version, created_at_s=self._clock.wall())
         folder = ReplicaFolder(self._folder / "replicas" / replica)
         folder.create(order)
@@ -246,10 +257,26 @@ class LocalEngine:
         """Say why containers cannot be run here; None when they can."""
         return await asyncio.to_thread(docker_problem, self._settings.docker_url)
 
-    async def stop(self, replica: str, grace_s: float, epoch: int) -> None:
+    async def stop(self, replicas: Sequence[str], grace_s: float, epoch: int) -> None:
         self._heed_epoch(epoch)
-        if (found := self._replicas.get(replica)) is not None:
-            found.stop(grace_s)
+        for replica in replicas:
+            if (found := self._replicas.get(replica)) is not None:
+                found.stop(grace_s)
+
+    async def grant(self, version: Version, drain_s: float, epoch: int) -> None:
+        """As the port says: here nothing but `stop` ends a replica, which brings its own time."""
+        self._heed_epoch(epoch)
+
+    async def nodes(self) -> Sequence[EngineNode]:
+        """As the port says: this machine."""
+        return (EngineNode(name=self._around.node, takes=True),)
+
+    async def take(self, node: str, takes: bool, epoch: int) -> None:
+        """As the port says; there is no other machine to go to."""
+        if not takes:
+            raise Refused(
+                f"{node} is the only node; there is no other to run replicas", "only_node"
+            )
 
     async def forget(self, api: str, epoch: int) -> None:
         self._heed_epoch(epoch)
@@ -309,12 +336,6 @@ class LocalEngine:
                 await what()
             except Exception:  # supervisor: the next turn may go better
                 log.exception("turn failed", extra={"loop": name})
-
-
-def surplus(ended: Sequence[Replica], kept: int) -> list[Replica]:
-    """Return the ended replicas of one API that need not be kept: the oldest. Pure."""
-    oldest_first = sorted(ended, key=lambda replica: (replica.ended_at_s or 0.0, replica.id))
-    return oldest_first[: max(0, len(oldest_first) - kept)]
 
 
 def _source(order: Order, folder: ReplicaFolder) -> Source:

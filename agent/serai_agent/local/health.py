@@ -1,19 +1,8 @@
 """When a server counts as ready: hysteresis over its probes. Pure."""
 
 from dataclasses import dataclass
-from enum import Enum
 
-
-class Verdict(Enum):
-    """What one probe found."""
-
-    READY = "ready"
-    NOT_READY = "not_ready"
-    """It answered, and the answer was no."""
-    SILENT = "silent"
-    """It took the connection and gave no answer in time."""
-    REFUSED = "refused"
-    """Nobody listens."""
+from serai.readiness import Verdict
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from serai.model import Exit, ReplicaState
+from serai.readiness import Verdict
 from serai_agent.local.folder import KeeperState, RuntimeStatus
-from serai_agent.local.health import Health, Verdict
+from serai_agent.local.health import Health
 
 LOADING_PHASES = ("importing", "loading")
 NEWS_S = 600.0
@@ -52,7 +53,7 @@ def state_of(facts: Facts) -> tuple[ReplicaState, str]:
         return ReplicaState.LOADING, f"the predictor is {phase}"
     if phase.startswith("pulling "):
         return ReplicaState.STARTING, phase
-    heard = any(h.last in (Verdict.NOT_READY, Verdict.SILENT) for h in facts.health)
+    heard = any(h.last in (Verdict.NOT_READY, Verdict.SILENT, Verdict.CLOSED) for h in facts.health)
     said = next((health.said for health in facts.health if health.said), "")
     if facts.was_ready:
         return ReplicaState.LOADING, f"not ready any more: {said or phase or 'it restarts'}"

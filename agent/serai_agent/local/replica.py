@@ -12,16 +12,19 @@ import msgspec
 
 from serai import wire
 from serai.clock import Clock, backoff
+from serai.ended import found_its_port_taken
 from serai.errors import ConfigError, Refused, Unavailable
+from serai.logfiles import last_lines
 from serai.model import Replica, ReplicaState, Server
+from serai.probe import Prober
+from serai.readiness import Verdict
+from serai.tasks import cancelled
 from serai_agent.local.body import Body
 from serai_agent.local.folder import Order, Ready, ReplicaFolder
-from serai_agent.local.health import Health, Verdict, after, probe_period_s
+from serai_agent.local.health import Health, after, probe_period_s
 from serai_agent.local.judge import End, Facts, Step, loads, serves, state_of
-from serai_agent.local.logfiles import last_lines
 from serai_agent.local.logline import Source
 from serai_agent.local.place import Cache
-from serai_agent.local.probe import Prober
 from serai_agent.local.settings import LocalSettings
 
 log = logging.getLogger(__name__)
@@ -31,7 +34,6 @@ TURN_S = 0.1
 TURN_READY_S = 0.25
 LOADING_TURN_S = 0.02
 LOADING_PROBE_S = 1.0
-CLASH_WORDS = ("address already in use", "eaddrinuse")
 
 
 @dataclass(frozen=True)
@@ -217,9 +219,7 @@ class LocalReplica:
             await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
             return working.result() if working.done() else None
         finally:
-            for task in (working, stopping):
-                task.cancel()
-            await asyncio.gather(working, stopping, return_exceptions=True)
+            await cancelled(working, stopping)
 
     async def _live(self) -> None:
         while True:
@@ -245,8 +245,7 @@ class LocalReplica:
     def _lost_its_port(self, end: End) -> bool:
         if end.state is not ReplicaState.FAILED or self._ready_at_s is not None:
             return False
-        said = "\n".join([end.reason, *self._tail()]).lower()
-        return any(words in said for words in CLASH_WORDS)
+        return found_its_port_taken([end.reason, *self._tail()])
 
     def _tail(self) -> tuple[str, ...]:
         lines = last_lines(self.source, self._around.settings.log_tail_lines)
@@ -291,11 +290,12 @@ class LocalReplica:
                 task.cancel()
 
     async def _probe(self, index: int, server: Server) -> None:
-        readiness = self.order.version.content.readiness
+        content = self.order.version.content
+        readiness, inside = content.readiness, content.inner_port
         period_s, began_s = readiness.period.seconds, self._now()
         known = False
         while not self._clash:
-            verdict, said = await self._around.prober.ask(server, readiness.path)
+            verdict, said = await self._around.prober.ask(server, readiness.path, inside)
             if verdict is not Verdict.REFUSED and not known:
                 if await self._body.stranger_on(server.port):
                     self._clash = True

@@ -2,13 +2,21 @@
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import psutil
 
 from serai.report import ReplicaUsage
 
 Roots = Mapping[str, tuple[int, ...]]
+
+
+class Kin(NamedTuple):
+    """A process' parent, and when it was started: in units that only tell it from others."""
+
+    parent: int
+    started: int
 
 
 def trees(roots: Roots, parents: Mapping[int, int]) -> dict[str, list[int]]:
@@ -28,20 +36,41 @@ def trees(roots: Roots, parents: Mapping[int, int]) -> dict[str, list[int]]:
     return found
 
 
-def parents_of_all() -> dict[int, int]:
-    """Return the parent of every process; read directly on Linux, where there may be thousands."""
-    parents: dict[int, int] = {}
+def members(marked: Mapping[int, str], parents: Mapping[int, int]) -> dict[str, list[int]]:
+    """Return the processes of each replica: those that are marked as its, and their kin. Pure.
+
+    A process without a mark belongs to the nearest marked one above it.
+    """
+    owners: dict[int, str] = dict(marked)
+    for pid in parents:
+        line: list[int] = []
+        while pid in parents and pid not in owners and pid not in line:
+            line.append(pid)
+            pid = parents[pid]
+        owner = owners.get(pid, "")
+        owners.update(dict.fromkeys(line, owner))
+    found: dict[str, list[int]] = {}
+    for pid, owner in owners.items():
+        if owner:
+            found.setdefault(owner, []).append(pid)
+    return found
+
+
+def kin_of_all() -> dict[int, Kin]:
+    """Return the kin of every process; read directly on Linux, where there may be thousands."""
+    found: dict[int, Kin] = {}
     with contextlib.suppress(OSError):
         for name in os.listdir("/proc"):
             if name.isdigit():
                 with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
-                    parents[int(name)] = int(file.read().rpartition(b") ")[2].split(b" ", 2)[1])
-    if parents:
-        return parents
+                    fields = file.read().rpartition(b") ")[2].split(b" ", 20)
+                    found[int(name)] = Kin(int(fields[1]), int(fields[19]))
+    if found:
+        return found
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            parents[process.pid] = process.ppid()
-    return parents
+            found[process.pid] = Kin(process.ppid(), int(process.create_time() * 100))
+    return found
 
 
 class UsageMeter:
@@ -53,19 +82,23 @@ class UsageMeter:
 
     def measure(self, roots: Roots, now_s: float) -> tuple[ReplicaUsage, ...]:
         """Return the use of each replica, given the processes above its own; for a thread."""
+        parents = {pid: kin.parent for pid, kin in kin_of_all().items()}
+        return self.measure_these(trees(roots, parents), now_s)
+
+    def measure_these(
+        self, processes: Mapping[str, Sequence[int]], now_s: float
+    ) -> tuple[ReplicaUsage, ...]:
+        """Return the use of each replica, given its own processes; for a thread."""
         seen: dict[tuple[int, float], float] = {}
         elapsed_s = now_s - self._at_s if self._at_s is not None else 0.0
-        found = [
-            self._one(name, below, seen, elapsed_s)
-            for name, below in trees(roots, parents_of_all()).items()
-        ]
+        found = [self._one(name, pids, seen, elapsed_s) for name, pids in processes.items()]
         self._cpu_s, self._at_s = seen, now_s
         return tuple(found)
 
     def _one(
         self,
         replica: str,
-        pids: list[int],
+        pids: Sequence[int],
         seen: dict[tuple[int, float], float],
         elapsed_s: float,
     ) -> ReplicaUsage:

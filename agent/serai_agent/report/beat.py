@@ -16,10 +16,12 @@ from serai.model import Value
 from serai.report import (
     MAX_REPORT_BYTES,
     REPORT_VERSION,
+    Demand,
     GatewayReading,
     GpuReading,
     Gpus,
     NodeReport,
+    NomadReading,
     ReplicaUsage,
 )
 
@@ -43,6 +45,7 @@ class _Kind:
 
 _REPLICA = _Kind("replicas", lambda item: (attrgetter("replica")(item),))
 _VERSION = _Kind("gateway versions", attrgetter("api", "version"))
+_DEMAND = _Kind("APIs with demand", lambda item: (attrgetter("api")(item),))
 _SERVER = _Kind("gateway servers", attrgetter("server", "state"))
 
 
@@ -77,6 +80,7 @@ class Parts(Value):
     gpus: Gpus
     replicas: tuple[ReplicaUsage, ...] | None = None
     gateway: GatewayReading | None = None
+    nomad: NomadReading | None = None
 
 
 class Beat(Value):
@@ -108,6 +112,7 @@ def assemble(who: Identity, sequence: int, sent_at_s: float, parts: Parts) -> Be
         gpus=_gpus(parts.gpus, left_out),
         replicas=_kept(parts.replicas or (), _REPLICA, MAX_REPLICAS, left_out),
         gateway=_gateway(parts.gateway, left_out) if parts.gateway else None,
+        nomad=parts.nomad,
     )
     return Beat(report=_fitted(report, left_out), left_out=tuple(left_out))
 
@@ -140,6 +145,7 @@ def _gpu(gpu: GpuReading) -> GpuReading:
 def _gateway(gateway: GatewayReading, left_out: list[str]) -> GatewayReading:
     begun = len(left_out)
     versions = _kept(gateway.versions, _VERSION, MAX_VERSIONS, left_out)
+    called = _kept(gateway.demand.apis, _DEMAND, MAX_VERSIONS, left_out)
     servers = _kept(gateway.servers, _SERVER, MAX_SERVERS, left_out)
     revisions = dict(
         _first(tuple(gateway.revisions.items()), MAX_REVISIONS, "route revisions", left_out)
@@ -150,6 +156,7 @@ def _gateway(gateway: GatewayReading, left_out: list[str]) -> GatewayReading:
         run=clipped(gateway.run),
         haproxy_version=clipped(gateway.haproxy_version),
         versions=versions,
+        demand=msgspec.structs.replace(gateway.demand, apis=called),
         servers=servers,
         revisions=revisions,
         problem=clipped(problem),
@@ -173,14 +180,22 @@ def _first(items: Sequence[T], limit: int, what: str, left_out: list[str]) -> tu
 
 def _fitted(report: NodeReport, left_out: list[str]) -> NodeReport:
     """Return the report with whole parts taken out until it fits, the dearest first."""
-    for what in ("gateway", "replicas"):
+    for what in ("demand", "gateway", "replicas"):
         size_bytes = len(wire.encode(report))
         if size_bytes <= MAX_REPORT_BYTES:
             break
-        left_out.append(f"{what}: the report of {size_bytes} bytes is above {MAX_REPORT_BYTES}")
-        report = (
-            msgspec.structs.replace(report, gateway=None)
-            if what == "gateway"
-            else msgspec.structs.replace(report, replicas=())
-        )
+        smaller = _without(what, report)
+        if smaller != report:
+            left_out.append(f"{what}: the report of {size_bytes} bytes is above {MAX_REPORT_BYTES}")
+        report = smaller
     return report
+
+
+def _without(what: str, report: NodeReport) -> NodeReport:
+    if what == "replicas":
+        return msgspec.structs.replace(report, replicas=())
+    gateway = report.gateway
+    if what == "demand" and gateway is not None:
+        without = msgspec.structs.replace(gateway, demand=Demand())
+        return msgspec.structs.replace(report, gateway=without)
+    return msgspec.structs.replace(report, gateway=None)

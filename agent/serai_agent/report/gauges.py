@@ -8,7 +8,7 @@ UNKNOWN = float("nan")
 
 
 class ReportGauges:
-    """Shows the newest parts of a report; unknown values are NaN, and gone GPUs are gone."""
+    """Shows the newest parts of a report; unknown values are NaN, what is gone is gone."""
 
     def __init__(self, metrics: Metrics) -> None:
         gpu = ("gpu", "uuid")
@@ -24,6 +24,13 @@ class ReportGauges:
             "temperature_celsius": metrics.gauge("gpu_temperature", "celsius", "Heat.", gpu),
             "power_watts": metrics.gauge("gpu_power", "watts", "Power drawn.", gpu),
         }
+        replica = ("replica",)
+        self._replica_cpu = metrics.gauge(
+            "replica_cpu_used", "cores", "What a replica's processes use.", replica
+        )
+        self._replica_memory = metrics.gauge(
+            "replica_memory_used", "bytes", "What a replica's processes hold.", replica
+        )
         text = "Parts that could not be read in time for a report."
         self._missing = metrics.counter("report_parts", "missing", text, ("part",))
         text = "What became of the reports: sent, refused, failed, or replaced by a newer one."
@@ -41,6 +48,12 @@ class ReportGauges:
             gauge.clear()
             for gpu in parts.gpus.readings:
                 gauge.labels(str(gpu.index), gpu.uuid).set(_value(gpu, field))
+
+        for gauge in (self._replica_cpu, self._replica_memory):
+            gauge.clear()
+        for usage in parts.replicas or ():
+            self._replica_cpu.labels(usage.replica).set(usage.cpu_cores)
+            self._replica_memory.labels(usage.replica).set(usage.memory_bytes)
 
     def part_missing(self, part: str) -> None:
         """Count a part that was left out."""

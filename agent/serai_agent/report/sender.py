@@ -11,28 +11,46 @@ from dataclasses import dataclass
 from typing import NoReturn, Protocol, TypeVar
 
 import aiohttp
+import msgspec
 import psutil
 
 from serai import http, wire
+from serai.certificates import TlsKeys
 from serai.clock import Clock
-from serai.errors import Refused, SeraiError, Unavailable
-from serai.report import GatewayReading, Gpus, NodeReport, ReplicaUsage
+from serai.errors import ConfigError, Refused, SeraiError, Unavailable
+from serai.report import (
+    GatewayReading,
+    Gpus,
+    NodeReport,
+    NomadReading,
+    ReplicaUsage,
+    ReportTaken,
+)
 from serai_agent.report.beat import Identity, NodeReading, Parts, assemble
+from serai_agent.report.demand import DemandHistory
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 PERIOD_S = 1.0
+NEWS_PAUSE_S = 0.05
+"""Between two reports that news gave cause for."""
 PART_DEADLINE_S = 0.8
 SEND_DEADLINE_S = 2.0
 MAX_ANSWER_BYTES = 2**16
+TLS_KEYS = TlsKeys(ca="scheduler.ca")
 
 _EXPECTED = (SeraiError, OSError, TimeoutError, psutil.Error)
 
 
 class ReportSink(Protocol):
     """Where reports go: over HTTP, or within the process to the scheduler."""
+
+    @property
+    def demand_since(self) -> int:
+        """From which slot on the scheduler has to be told the demand; 0 for all."""
+        ...
 
     async def send(self, report: NodeReport) -> None:
         """Take a report soon; never wait for the other side for long."""
@@ -59,12 +77,13 @@ class Unwatched:
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the parts of a report come from; `replicas` and `gateway` are None where not run."""
+    """Where the parts of a report come from; those are None that are not run here."""
 
     node: Callable[[], Awaitable[NodeReading]]
     gpus: Callable[[], Gpus]
     replicas: Callable[[], Awaitable[Sequence[ReplicaUsage]]] | None = None
     gateway: Callable[[], Awaitable[GatewayReading]] | None = None
+    nomad: Callable[[], NomadReading] | None = None
 
 
 class ReportLoop:
@@ -85,13 +104,28 @@ class ReportLoop:
         self._clock = clock
         self._watcher = watcher or Unwatched()
         self._part_deadline_s = part_deadline_s
+        self._demand = DemandHistory()
         self._sequence = 0
+        self._stepping = asyncio.Lock()
+        """Two at once could tell what is older in the report that is newer."""
         self._missing: dict[str, str] = {}
         self._left_out: tuple[str, ...] = ()
 
+    async def tell(self, news: asyncio.Event) -> NoReturn:
+        """Report at once whenever there is news, which somebody may be waiting for."""
+        while True:
+            await news.wait()
+            news.clear()
+            await self.step()
+            await self._clock.sleep(NEWS_PAUSE_S)
+
     async def step(self) -> None:
         """Gather the parts side by side, put them together and send them."""
-        parts = await self._gather()
+        async with self._stepping:
+            await self._step()
+
+    async def _step(self) -> None:
+        parts = self._with_demand(await self._gather())
         self._watcher.made(parts)
         self._sequence += 1
         beat = assemble(self._who, self._sequence, self._clock.wall(), parts)
@@ -99,6 +133,14 @@ class ReportLoop:
             _log.warning("report is cut to its limits", extra={"left_out": beat.left_out})
         self._left_out = beat.left_out
         await self._sink.send(beat.report)
+
+    def _with_demand(self, parts: Parts) -> Parts:
+        if parts.gateway is None:
+            return parts
+        self._demand.add(parts.gateway, self._clock.now(), self._clock.wall())
+        demand = self._demand.since(self._sink.demand_since)
+        gateway = msgspec.structs.replace(parts.gateway, demand=demand)
+        return msgspec.structs.replace(parts, gateway=gateway)
 
     async def _gather(self) -> Parts:
         sources = self._sources
@@ -112,6 +154,7 @@ class ReportLoop:
             gpus=sources.gpus(),
             replicas=None if usage is None else tuple(usage),
             gateway=gateway.result(),
+            nomad=sources.nomad() if sources.nomad else None,
         )
 
     async def _part(self, name: str, read: Callable[[], Awaitable[T]] | None) -> T | None:
@@ -144,26 +187,30 @@ class SendWatcher(Protocol):
 class HttpSink:
     """Posts reports to a scheduler. `run` is a long-lived loop, and `send` never waits.
 
-    `session` is the caller's (TLS and connection limits are set there); `url` is the scheduler's,
-    `token` its bearer token. While one report is on its way, newer ones replace each other.
+    `session` is the caller's (TLS and connection limits are set there); `url` gives the leader's,
+    or raises Unavailable or Refused; `token` is its bearer token. While one report is on its way,
+    newer ones replace each other.
     """
 
     def __init__(
         self,
         session: aiohttp.ClientSession,
-        url: str,
+        url: Callable[[], str],
         token: str,
         watcher: SendWatcher | None = None,
         deadline_s: float = SEND_DEADLINE_S,
     ) -> None:
         self._session = session
-        self._url = f"{url.rstrip('/')}/v1/reports"
+        self._url = url
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         self._watcher = watcher
         self._deadline_s = deadline_s
+        self.demand_since = 0
         self._next: NodeReport | None = None
         self._wake = asyncio.Event()
         self._told = ""
+        self.refusal = ""
+        """Why the scheduler refused the last report, "" when it did not."""
 
     async def send(self, report: NodeReport) -> None:
         """Have `report` sent next, in place of one that still waits."""
@@ -183,29 +230,39 @@ class HttpSink:
 
     async def _try(self, report: NodeReport) -> None:
         try:
-            await self._post(report)
+            self.demand_since = (await self._post(report)).demand_since
         except (Unavailable, Refused) as error:
+            self.demand_since = 0  # whoever takes the next one may know nothing yet
             self._note("refused" if isinstance(error, Refused) else "failed")
+            self.refusal = str(error) if isinstance(error, Refused) else ""
             if str(error) != self._told:
                 _log.warning("report was not taken", extra={"why": str(error)})
             self._told = str(error)
             return
         self._note("sent")
+        self.refusal = ""
         if self._told:
             _log.info("reports are taken again")
         self._told = ""
 
-    async def _post(self, report: NodeReport) -> None:
-        async with http.translated("the scheduler"), asyncio.timeout(self._deadline_s):
+    async def _post(self, report: NodeReport) -> ReportTaken:
+        async with http.translated("the scheduler", TLS_KEYS), asyncio.timeout(self._deadline_s):
             body = wire.encode(report)
             async with self._session.post(
-                self._url, data=body, headers=self._headers, allow_redirects=False
+                f"{self._url()}/v1/reports", data=body, headers=self._headers, allow_redirects=False
             ) as response:
+                raw = await http.read_start(response, MAX_ANSWER_BYTES)
                 if response.status < 300:
-                    return
-                raw = await response.content.read(MAX_ANSWER_BYTES)
+                    return _understood(raw)
                 raise http.error_of(response.status, response.content_type, raw)
 
     def _note(self, outcome: str) -> None:
         if self._watcher:
             self._watcher.ended(outcome)
+
+
+def _understood(raw: bytes) -> ReportTaken:
+    try:
+        return wire.decode(raw, ReportTaken)
+    except ConfigError as error:
+        raise Unavailable(f"the scheduler answered nonsense: {error}") from error

@@ -12,6 +12,7 @@ def run_up(
     port: int,
     control_port: int,
     host: str,
+    insecure: bool,
     data_dir: Path | None,
     mount_roots: tuple[str, ...],
     detach: bool,
@@ -20,7 +21,7 @@ def run_up(
     from serai_cli.embedded.node import Listening
     from serai_cli.embedded.start import up
 
-    return up(Listening(host, port, control_port), data_dir, mount_roots, detach)
+    return up(Listening(host, port, control_port, insecure), data_dir, mount_roots, detach)
 
 
 def run_down(data_dir: Path | None) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from serai.spec import Problem, embedded_problems
+from serai.spec import Problem, embedded_notes, embedded_problems
 from serai.spec.types import ApiSpec
 
 
@@ -21,6 +21,11 @@ def not_on_one_machine(
         *_mounts(specs, mount_problem),
         *_containers(specs, docker_problem),
     )
+
+
+def without_effect(spec: ApiSpec) -> tuple[str, ...]:
+    """Return what a spec written for a cluster asks for in vain."""
+    return tuple(str(note) for note in embedded_notes(spec))
 
 
 def _containers(specs: Sequence[ApiSpec], docker_problem: str | None) -> Iterator[Problem]:

@@ -13,45 +13,50 @@ from importlib.metadata import version as installed_version
 from prometheus_client import CollectorRegistry
 
 from serai.clock import Clock
+from serai.errors import ConfigError
+from serai.listening import is_loopback, url_here
 from serai.memory import MemoryRegistry
 from serai.metrics import LoopMetrics, Metrics
+from serai.runtime_code import runtime_digest, runtime_requirements
 from serai.spec import Problem
 from serai.spec.types import ApiSpec
 from serai_agent.cache.node import NodeCache
-from serai_agent.cache.runtime import runtime_digest, runtime_requirements
 from serai_agent.edge.gateway import HaproxyGateway
 from serai_agent.local.engine import LocalEngine
 from serai_agent.local.mounts import mount_problem
 from serai_agent.local.settings import LocalSettings
 from serai_cli.embedded.folder import DataFolder
-from serai_cli.embedded.limits import not_on_one_machine
+from serai_cli.embedded.limits import not_on_one_machine, without_effect
 from serai_scheduler.blobs.storage import FolderBlobs
 from serai_scheduler.service import Cluster, Scheduler
 from serai_scheduler.store.sqlite import SqliteStore
 
-ANYWHERE = {"": "127.0.0.1", "*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
-"""Where this machine itself reaches what listens on all of its addresses."""
-
 
 @dataclass(frozen=True)
 class Listening:
-    """What `serai up` listens on."""
+    """What `serai up` listens on; others than this machine reach it only where that is wanted."""
 
     host: str
     gateway_port: int
     control_port: int
+    insecure: bool = False
+
+    def check(self) -> None:
+        """Raise ConfigError when others could read tokens and requests on their way."""
+        if not self.insecure and not is_loopback(self.host):
+            raise ConfigError(
+                f"--host {self.host or '*'} is reached from elsewhere, and `serai up` has no TLS: "
+                "tokens and requests could be read on their way; put a TLS proxy in front and "
+                "leave --host out, or add --insecure where nobody else is on the network"
+            )
 
     @property
     def gateway_url(self) -> str:
-        return self._url(self.gateway_port)
+        return url_here(self.host, self.gateway_port)
 
     @property
     def control_url(self) -> str:
-        return self._url(self.control_port)
-
-    def _url(self, port: int) -> str:
-        host = ANYWHERE.get(self.host, self.host)
-        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        return url_here(self.host, self.control_port)
 
 
 class Node:
@@ -131,6 +136,7 @@ class Node:
             epoch=epoch,
             check_specs=self._check_specs,
             registry=self._collectors,
+            remarks=without_effect,
         )
         return self.scheduler
 

@@ -6,19 +6,17 @@ import signal
 import socket
 from random import Random
 
-import aiohttp
 from aiohttp import web
 
 from serai.clock import SystemClock
 from serai.errors import ConfigError
-from serai.http import translated
 from serai.listening import listen
 from serai.logs import setup
 from serai.supervisor import Supervisor
-from serai_agent.edge.config import METRICS_SOCKET
+from serai_agent.edge.exporter import GatewayMetrics
 from serai_agent.report.gpu import GpuProbe
 from serai_cli.embedded.folder import DataFolder, Endpoint
-from serai_cli.embedded.loops import publish_forever, reporting, steer_forever
+from serai_cli.embedded.loops import publish_forever, reporting, steering
 from serai_cli.embedded.node import Listening, Node
 from serai_scheduler.api.app import make_app
 from serai_scheduler.service import Scheduler
@@ -27,7 +25,6 @@ REPORT_PERIOD_S = 1.0
 COLLECT_PERIOD_S = 600.0
 DRAIN_LIMIT_S = 600.0
 EXIT_FORCED = 130
-METRICS_LIMIT_S = 5.0
 
 
 async def serve(folder: DataFolder, listening: Listening, mount_roots: tuple[str, ...] = ()) -> int:
@@ -79,7 +76,7 @@ async def _with_api(
     listening = node.listening
     names = {"127.0.0.1", "localhost", "::1", listening.host, node.name}
     app = make_app(scheduler, node.folder.token(), frozenset(names))
-    app.router.add_get("/metrics/gateway", GatewayMetrics(node).answer)
+    app.router.add_get("/metrics/gateway", GatewayMetrics(node.folder.path / "gateway").answer)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     await web.SockSite(runner, control).start()
@@ -95,32 +92,16 @@ async def _run_loops(node: Node, scheduler: Scheduler, stopping: asyncio.Event) 
         Supervisor(node.clock, Random(), scheduler.watcher) as loops,
     ):
         probe = GpuProbe(node.clock, Random(), on_late=agent.lateness("gpus"))
-        reports = reporting(node, scheduler, probe)
+        reports, steers = reporting(node, scheduler, probe), steering(node)
         agent.start("publish", lambda: publish_forever(node, agent.lateness("publish")))
-        agent.start("steer", lambda: steer_forever(node, agent.lateness("steer")))
+        agent.start("steer", lambda: steers.run(agent.lateness("steer")))
         agent.start_periodic("report", REPORT_PERIOD_S, reports.step)
+        agent.start("news", lambda: reports.tell(steers.news))
         agent.start("gpus", probe.run)
         loops.start("reconcile", scheduler.reconcile_forever)
         loops.start_periodic("collect", COLLECT_PERIOD_S, scheduler.collect)
         _announce(node)
         await stopping.wait()
-
-
-class GatewayMetrics:
-    """Passes HAProxy's own metrics on: its exporter listens on a socket that only we can open."""
-
-    def __init__(self, node: Node) -> None:
-        self._socket = node.folder.path / "gateway" / METRICS_SOCKET
-
-    async def answer(self, request: web.Request) -> web.Response:
-        connector = aiohttp.UnixConnector(str(self._socket))
-        timeout = aiohttp.ClientTimeout(METRICS_LIMIT_S)
-        async with (
-            translated("HAProxy's metrics"),
-            aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-            session.get("http://haproxy/metrics") as response,
-        ):
-            return web.Response(body=await response.read(), content_type="text/plain")
 
 
 def _announce(node: Node) -> None:

@@ -24,6 +24,7 @@ def up(
     listening: Listening, data_dir: Path | None, mount_roots: tuple[str, ...], detach: bool
 ) -> int:
     """Serve in the foreground, or start a process that does and wait until it serves."""
+    listening.check()
     folder = DataFolder(data_dir or usual_folder())
     if detach:
         return _up_detached(listening, folder, mount_roots)
@@ -41,6 +42,7 @@ def _up_detached(listening: Listening, folder: DataFolder, mount_roots: tuple[st
                 *(sys.executable, "-m", "serai_cli", "up"),
                 *("--port", str(listening.gateway_port), "--host", listening.host),
                 *("--control-port", str(listening.control_port)),
+                *(("--insecure",) if listening.insecure else ()),
                 *("--data-dir", str(folder.path)),
                 *(f"--allow-mount={root}" for root in mount_roots),
             ],

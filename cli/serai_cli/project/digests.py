@@ -88,7 +88,7 @@ def write_whole(path: Path, data: bytes) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
         os.replace(passing, path)
-    except BaseException:
+    except BaseException:  # Ctrl-C, too, leaves no passing file in the project
         with contextlib.suppress(OSError):
             os.unlink(passing)
         raise

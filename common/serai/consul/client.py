@@ -10,8 +10,11 @@ from typing import Any, Self, TypeVar
 import aiohttp
 from consul import aio, base, exceptions
 
-from serai.errors import ConfigError, Refused, Unavailable
+from serai.certificates import NO_KEYS, PLAIN_TO_TLS, TlsKeys, hint_if_cut_off, why_no_tls
+from serai.errors import Refused, Unavailable
+from serai.http import check_token
 from serai.model import Value
+from serai.trust import client_tls
 
 T = TypeVar("T")
 
@@ -21,17 +24,23 @@ CONNECTIONS = 600
 """One for each API that is followed, and some. Consul's own limit for a client's address has to be
 above it: limits.http_max_conns_per_client, 200 unless set."""
 
+KEYS = TlsKeys(ca="consul.ca", address="consul.host", certificate="consul.certificate")
 DENIED = "Permission denied"
 """How Consul words, in a transaction's errors, that a token does not suffice."""
 
 
 class ConsulSettings(Value):
-    """Where Consul is. `ca` is a file of certificates to trust, "" for the system's."""
+    """Where Consul is. `ca` is a file of certificates to trust, "" for the system's.
+
+    `certificate` and `key` are shown where Consul asks for them (`verify_incoming`), "" for none.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8500
     tls: bool = False
     ca: str = ""
+    certificate: str = ""
+    key: str = ""
     token: str = ""
     connections: int = CONNECTIONS
 
@@ -58,8 +67,10 @@ class ConsulClient:
     """Calls to one Consul agent, for an `async with` block; or make it in a loop and `close` it."""
 
     def __init__(self, settings: ConsulSettings) -> None:
-        if settings.token and not (settings.token.isascii() and settings.token.isprintable()):
-            raise ConfigError("the token for Consul holds a line end or another odd character")
+        check_token(settings.token, "Consul")
+        if settings.tls:  # py-consul's own words for a file that is none name no setting
+            client_tls("consul", settings.ca, settings.certificate, settings.key)
+        self._keys = KEYS if settings.tls else NO_KEYS
         scheme = "https" if settings.tls else "http"
         self.address = f"{scheme}://{settings.host}:{settings.port}"
         self._consul = _consul(settings, scheme)
@@ -143,32 +154,40 @@ class ConsulClient:
             yield
         except exceptions.ACLPermissionDenied as error:
             raise Refused(
-                f"Consul at {self.address} refuses the token: {error}", "consul_forbidden"
+                f"Consul at {self.address} refuses the token ({error}); "
+                "see `consul.token_file` and what its policies allow",
+                "consul_forbidden",
             ) from error
         except exceptions.ConsulException as error:
+            if PLAIN_TO_TLS in str(error):
+                raise Unavailable(
+                    f"Consul at {self.address} speaks TLS: set `consul.tls = true`"
+                ) from error
             raise Unavailable(f"Consul at {self.address} failed: {error}") from error
         except TimeoutError as error:
             raise Unavailable(f"Consul at {self.address} did not answer in time") from error
+        except (aiohttp.ClientError, OSError) as error:
+            if why := why_no_tls(error, self._keys):
+                raise Unavailable(f"no TLS with Consul at {self.address}: {why}") from error
+            hint = hint_if_cut_off(error, self._keys)
+            raise Unavailable(f"Consul at {self.address} does not answer: {error}{hint}") from error
         except (ValueError, LookupError) as error:
             raise Unavailable(f"what is at {self.address} is no Consul: {error}") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise Unavailable(f"Consul at {self.address} does not answer: {error}") from error
 
 
 def _consul(settings: ConsulSettings, scheme: str) -> aio.Consul:
-    try:
-        with warnings.catch_warnings():  # py-consul gives aiohttp arguments of old
-            warnings.simplefilter("ignore", DeprecationWarning)
-            made = aio.Consul(
-                host=settings.host,
-                port=settings.port,
-                scheme=scheme,
-                verify=(settings.ca or True) if settings.tls else False,
-                connections_limit=settings.connections,
-                connections_timeout=CALL_LIMIT_S,
-            )
-    except OSError as error:
-        raise ConfigError(f"cannot use the certificates {settings.ca}: {error}") from error
+    shown = settings.tls and settings.certificate
+    with warnings.catch_warnings():  # py-consul gives aiohttp arguments of old
+        warnings.simplefilter("ignore", DeprecationWarning)
+        made = aio.Consul(
+            host=settings.host,
+            port=settings.port,
+            scheme=scheme,
+            verify=(settings.ca or True) if settings.tls else False,
+            cert=(settings.certificate, settings.key) if shown else None,
+            connections_limit=settings.connections,
+            connections_timeout=CALL_LIMIT_S,
+        )
     made.token = settings.token or None  # as an argument a variable of the environment would win
     return made
 

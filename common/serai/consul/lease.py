@@ -4,13 +4,14 @@ The recipe is Consul's own (sessions, behaviour `release`); the lock is taken in
 since the plain call would replace the key's value, which holds the epoch.
 """
 
+import asyncio
 import base64
 from collections.abc import Mapping
 from typing import Any
 
 from serai.clock import Clock
 from serai.consul.client import ConsulClient
-from serai.errors import Refused, Unavailable
+from serai.errors import Refused, Unavailable, ungrouped
 from serai.lease import NEVER, LeaseSettings
 
 AGAIN_S = 0.2
@@ -50,21 +51,32 @@ class ConsulLease:
         until_s = self._clock.now() + wait_s
         index = 0
         while not self.held:
+            asked_at_s = self._clock.now()
             await self._renew_or_begin()
+            late = self._clock.now() - asked_at_s > self._settings.renew_period_s
             left_s = max(0.0, until_s - self._clock.now())
             index, entry = await self._entry(index, min(left_s, self._settings.renew_period_s))
             holder = entry.get("Session", "") if entry else ""
             if holder in ("", self._session) and await self._lock(entry):
                 self._locked = True
-                if not self.held:  # others may be nearer
+                if not await self._lasts():  # others may be nearer
                     await self.release()
-                    raise Unavailable("Consul answers too slowly for a lease")
+                    raise self._too_slow()
+                return True
             elif self._clock.now() >= until_s:
+                if late:  # its session may end before each answer: nobody would ever lead
+                    raise self._too_slow()
                 return False
             elif not holder:  # its last holder died: Consul keeps it free for the lock delay
                 index = 0
                 await self._clock.sleep(min(AGAIN_S, left_s))
         return True
+
+    def _too_slow(self) -> Unavailable:
+        return Unavailable(
+            f"Consul answers too slowly for a lease of {self._settings.ttl_s:g} s: look at the "
+            "network to Consul and at its load, or raise `ttl_s` on all schedulers"
+        )
 
     async def _entry(self, index: int, wait_s: float) -> tuple[int, Mapping[str, Any]]:
         found, entries = await self._client.entries(
@@ -76,7 +88,7 @@ class ConsulLease:
         """Keep the session alive while it waits; make one when there is none any more."""
         try:
             if self._session:
-                await self._prolong()
+                self._safe_until_s = await self._prolonged()
         except Refused:
             self._forget()
         if self._session:
@@ -110,6 +122,15 @@ class ConsulLease:
         value = base64.b64encode(entry.get("Value") or b"").decode()
         return {"Verb": verb, "Key": self._key, "Session": self._session, "Value": value}
 
+    async def _lasts(self) -> bool:
+        """Renew a lease that took long to get; say whether the next renewal can be in time."""
+        now_s = self._clock.now()
+        if now_s < self._settings.renew_at_s(self._safe_until_s):
+            return True
+        self._safe_until_s = await self._prolonged()
+        done_s = self._clock.now()
+        return done_s + (done_s - now_s) < self._safe_until_s
+
     async def _transaction(self, operations: list[dict[str, Any]]) -> bool:
         answer = await self._client.put("/v1/txn", [{"KV": one} for one in operations])
         return answer.status == 200
@@ -120,20 +141,26 @@ class ConsulLease:
         if not self.held:
             self._forget()
             raise Refused("the lease is over", "lease_lost")
-        # The session outlives its lock when somebody deletes the key or takes the lock away.
-        _, entry = await self._entry(0, 0.0)
+        # At once, since a Consul that is slow leaves time for one call. The session outlives its
+        # lock when somebody deletes the key or takes the lock away.
+        with ungrouped(Refused, Unavailable):
+            async with asyncio.TaskGroup() as group:
+                reading = group.create_task(self._entry(0, 0.0))
+                prolonging = group.create_task(self._prolonged())
+        _, entry = reading.result()
         if entry.get("Session") != self._session:
             self._forget()
             raise Refused("the lease is over: the key is locked by it no more", "lease_lost")
-        await self._prolong()
+        self._safe_until_s = prolonging.result()
 
-    async def _prolong(self) -> None:
+    async def _prolonged(self) -> float:
+        """Renew the session; return until when the lease may be used then."""
         began_s = self._clock.now()
         answer = await self._client.put(f"/v1/session/renew/{self._session}", {})
         if answer.status == 404:
             self._forget()
             raise Refused("the lease is over: Consul has ended its session", "lease_lost")
-        self._safe_until_s = self._settings.safe_until_s(began_s)
+        return self._settings.safe_until_s(began_s)
 
     def _forget(self) -> None:
         self._session, self._locked, self._safe_until_s = "", False, NEVER

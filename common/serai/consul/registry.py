@@ -3,25 +3,19 @@
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from random import Random
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-from serai.clock import Clock, backoff
+from serai.clock import Clock
 from serai.consul.client import ConsulClient
+from serai.consul.query import Query
 from serai.consul.services import Listed, api_of, listed, service_name
-from serai.errors import Refused, Unavailable
 from serai.memory import Changes
 from serai.model import Server
 from serai.registry import Listing
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 WAIT_S = 60.0
-LEAST_TURN_S = 0.05
-"""Between two answers of one query: a service that flaps may not keep the gateway busy."""
-LONGEST_PAUSE_S = 5.0
 
 
 class ConsulRegistry:
@@ -40,6 +34,9 @@ class ConsulRegistry:
         self._servers: tuple[Server, ...] = ()
         self._changes = Changes()
         self._following: dict[str, asyncio.Task[None]] = {}
+        self._unheard: set[str] | None = None
+        """The APIs that were named first and have not told their servers yet: until all have, the
+        list is none."""
 
     async def watch(self, after: int, wait_s: float) -> Listing:
         """As the port says; revisions count from this process's start."""
@@ -51,7 +48,7 @@ class ConsulRegistry:
         self._following.clear()  # they ended with the group that had them
         async with asyncio.TaskGroup() as group:
             path = "/v1/catalog/services"
-            query = _Query(self._client, self._clock, path, self._wait_s, dict)
+            query = Query(self._client, self._clock, path, self._wait_s, dict)
             while True:
                 names = await query.next()
                 apis = {api for name in names if (api := api_of(name))}
@@ -61,83 +58,35 @@ class ConsulRegistry:
                     if api in self._following:
                         self._following.pop(api).cancel()
                     self._note(api, Listed(servers=()))
+                self._unheard = apis if self._unheard is None else self._unheard & apis
+                self._publish()
 
     async def _follow(self, api: str) -> None:
         path = f"/v1/health/service/{service_name(api)}"
-        query = _Query(self._client, self._clock, path, self._wait_s, list, {"passing": "1"})
+        query = Query(self._client, self._clock, path, self._wait_s, list, {"passing": "1"})
         while True:
             instances: Sequence[Mapping[str, Any]] = await query.next()
             self._note(api, listed(api, instances))
 
     def _note(self, api: str, found: Listed) -> None:
         before = self._found.get(api)
+        if self._unheard is not None:
+            self._unheard.discard(api)
         if found == before:
             return
         for fault in found.faults if before is None or before.faults != found.faults else ():
             log.warning("instance takes no traffic", extra={"api": api, "why": fault})
-        if found.servers:
+        if found.servers or found.faults:
             self._found[api] = found
         else:
             self._found.pop(api, None)
+        self._publish()
+
+    def _publish(self) -> None:
+        if self._unheard is None or self._unheard:
+            return
         servers = [server for one in self._found.values() for server in one.servers]
         ordered = tuple(sorted(servers, key=lambda server: server.id))
         if ordered != self._servers or self._changes.revision == 0:
             self._servers = ordered
             self._changes.raise_to(self._changes.revision + 1)
-
-
-class _Query(Generic[T]):
-    """One blocking query, asked again and again; failures are waited out."""
-
-    def __init__(
-        self,
-        client: ConsulClient,
-        clock: Clock,
-        path: str,
-        wait_s: float,
-        kind: type[T],
-        params: Mapping[str, str | int] | None = None,
-    ) -> None:
-        self._client = client
-        self._clock = clock
-        self._path = path
-        self._wait_s = wait_s
-        self._kind = kind
-        self._params = params or {}
-        self._index = 0
-        self._answered_at_s = float("-inf")
-
-    async def next(self) -> T:
-        """Return the next answer, whether or not it differs from the last."""
-        pauses = backoff(Random(self._path), first_s=0.2, cap_s=LONGEST_PAUSE_S)
-        failed = ""
-        while True:
-            early_s = self._answered_at_s + LEAST_TURN_S - self._clock.now()
-            if early_s > 0:
-                await self._clock.sleep(early_s)
-            try:
-                found = await self._ask()
-            except (Unavailable, Refused) as error:
-                if str(error) != failed:
-                    failed = str(error)
-                    log.warning(
-                        "consul is not followed", extra={"query": self._path, "why": failed}
-                    )
-                self._index = 0  # what comes back may have lost its data
-                await self._clock.sleep(next(pauses))
-                continue
-            if failed:
-                log.info("consul is followed again", extra={"query": self._path})
-            self._answered_at_s = self._clock.now()
-            return found
-
-    async def _ask(self) -> T:
-        wait_s = self._wait_s if self._index else 0.0
-        params = dict(self._params)
-        if wait_s:
-            params |= {"index": self._index, "wait": f"{round(wait_s * 1000)}ms"}
-        answer = await self._client.get(self._path, params, wait_s=wait_s)
-        found = answer.decoded(self._kind)
-        # An index that went backwards has to be asked for from the beginning.
-        self._index = answer.index if answer.index >= self._index else 0
-        return found

@@ -1,27 +1,31 @@
 """The store of a cluster: Consul's KV. Every commit is one transaction, fenced by `leader`."""
 
+import asyncio
 import base64
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
+
+import msgspec
 
 from serai import wire
 from serai.clock import Clock
 from serai.consul.client import Answer, ConsulClient
+from serai.consul.leader import LEADER, Leader, read_leader
 from serai.consul.lease import ConsulLease
 from serai.errors import ConfigError, Refused, Unavailable
 from serai.model import Value
+from serai.routes import ROUTES
 from serai.store import Entry, Snapshot, Write, check_sizes
 
-LEADER = "leader"
 RAISE_TRIES = 20
 LEAST_WAIT_S = 0.001
 
 
-class Leader(Value):
-    """The value of the key `leader`; its lock is the leader's session."""
+class _Ordered(msgspec.Struct):
+    """What matters here of a route, whichever release wrote it."""
 
     epoch: int = 0
-    address: str = ""
 
 
 class Fence(Value):
@@ -35,8 +39,9 @@ class ConsulStore:
     """Keys below a prefix of Consul's KV.
 
     A commit passes only while `lease` is held, and the key `leader` is as it was when this store
-    raised its epoch: whoever takes the lock or raises the epoch changes it. Raises Unavailable
-    when Consul is away, and Refused with code `consul_forbidden` when its token does not suffice.
+    raised its epoch: whoever takes the lock or raises the epoch changes it. `address` is what the
+    key `leader` then tells of the leader: the URL of its operator API. Raises Unavailable when
+    Consul is away, and Refused with code `consul_forbidden` when its token does not suffice.
     """
 
     def __init__(
@@ -54,6 +59,9 @@ class ConsulStore:
         self._address = address
         self._fence: Fence | None = None
         self._last: dict[str, Snapshot] = {}
+        self.outrun = asyncio.Event()
+        """Set once a commit found a higher epoch than that which was raised here: somebody else's,
+        or one that was written by hand. Nothing can be written before it is raised anew."""
 
     @property
     def leader_key(self) -> str:
@@ -122,8 +130,14 @@ class ConsulStore:
 
     async def _fence_of(self, epoch: int) -> Fence:
         if self._fence is None or self._fence.epoch != epoch:
-            found = await self._leader()
+            try:
+                found = await self._leader()
+            except (
+                ConfigError
+            ) as error:  # until it is mended: somebody else's it cannot have become
+                raise Unavailable(str(error)) from error
             if epoch < found.epoch:
+                self.outrun.set()
                 raise Refused(f"epoch {epoch} is over: {found.epoch} has been seen", "fenced")
             return found
         return self._fence
@@ -134,10 +148,15 @@ class ConsulStore:
             return Fence(epoch=0, index=0)
         if not found.value:  # locked for the first time, not yet written
             return Fence(epoch=0, index=found.revision)
-        try:
-            return Fence(epoch=wire.decode(found.value, Leader).epoch, index=found.revision)
-        except ConfigError as error:
-            raise ConfigError(f"Consul's key {self.leader_key}: {error}; mend it") from error
+        return Fence(epoch=read_leader(found.value, self.leader_key).epoch, index=found.revision)
+
+    async def _ordered(self) -> int:
+        """Return the highest epoch of all routes, 0 without any."""
+        epochs = [0]
+        for entry in (await self.scan(ROUTES)).entries:
+            with suppress(msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+                epochs.append(msgspec.json.decode(entry.value, type=_Ordered).epoch)
+        return max(epochs)
 
     def _guards(self, fence: Fence) -> list[dict[str, Any]]:
         """Return the operations that fail once somebody else leads."""
@@ -179,10 +198,14 @@ class ConsulStore:
         return Refused(f"{key} was changed by somebody else meanwhile; read it again", "conflict")
 
     async def raise_epoch(self) -> int:
-        """As the port says; Refused with code `fenced` when the session holds the lease no more."""
+        """As the port says; Refused with code `fenced` when the session holds the lease no more.
+
+        It is above that of each route, too: gateways believe in no leader below the orders that
+        they have, and the key `leader` may have been removed or changed by hand.
+        """
         for _ in range(RAISE_TRIES):
             found = await self._leader()
-            epoch = found.epoch + 1
+            epoch = max(found.epoch, await self._ordered()) + 1
             leader = wire.encode(Leader(epoch=epoch, address=self._address))
             write = self._operation(Write(key=LEADER, value=leader, expect=found.index))
             guards = self._guards(found)
@@ -190,6 +213,7 @@ class ConsulStore:
             if answer.status != 409:
                 index = _results(answer)[-1]["KV"]["ModifyIndex"]
                 self._fence = Fence(epoch=epoch, index=index)
+                self.outrun.clear()
                 return epoch
             errors = answer.decoded(dict).get("Errors") or []
             if any(error["OpIndex"] == 1 for error in errors) and len(guards) > 1:

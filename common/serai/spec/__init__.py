@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from serai.spec.json_schema import schema
     from serai.spec.load import (
+        embedded_notes,
         embedded_problems,
         find_file,
         load_file,
@@ -23,6 +24,7 @@ __all__ = [
     "Note",
     "Problem",
     "SpecError",
+    "embedded_notes",
     "embedded_problems",
     "find_file",
     "load_file",
@@ -43,6 +45,7 @@ VERSION_KEYS = (
     "concurrency.per_replica",
     "readiness",
     "mounts",
+    "nodes",
 )
 """Keys that make a new version when they change: what a replica is made from."""
 
@@ -59,7 +62,15 @@ SETTINGS_KEYS = (
 
 _HOMES = {
     "json_schema": ("schema",),
-    "load": ("embedded_problems", "find_file", "load_file", "load_text", "normalised", "validate"),
+    "load": (
+        "embedded_notes",
+        "embedded_problems",
+        "find_file",
+        "load_file",
+        "load_text",
+        "normalised",
+        "validate",
+    ),
     "problems": ("LoadedSpecs", "Note", "Problem", "SpecError"),
 }
 

@@ -48,7 +48,8 @@ def unfit(value: object, kind: inspect.Type, path: Path = ()) -> Iterator[Findin
     match inner:
         case inspect.StructType():
             for field in inner.fields:
-                yield from unfit(getattr(value, field.name), field.type, (*path, field.name))
+                inner_path = (*path, field.encode_name)
+                yield from unfit(getattr(value, field.name), field.type, inner_path)
         case inspect.VarTupleType() if isinstance(value, tuple):
             yield from _too_many(value, inner, path)
             for index, item in enumerate(value):

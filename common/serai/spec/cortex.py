@@ -30,7 +30,7 @@ _LATER = "accepted; takes effect with the autoscaling release"
 _UPDATES = "has no effect: new replicas are ready before the old ones leave the traffic"
 NOTES: dict[Keys, str] = {
     ("local_port",): "has no effect: all APIs answer at the gateway's port",
-    ("node_groups",): "has no effect: there are no node groups",
+    ("node_groups",): "has no effect: there are no node groups; say with `nodes` where it may run",
     ("tracker",): "has no effect: predictions are not tracked",
     ("update_strategy",): _UPDATES,
     ("networking", "api_gateway"): "has no effect: the gateway is Serai's own",

@@ -30,11 +30,11 @@ def schema() -> dict[str, Any]:
         "$defs": parts,
     }
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(whole, enc_hook=enc_hook))
-    _widen(plain)
+    widen(plain)
     return plain
 
 
-def _widen(part: Any) -> None:
+def widen(part: Any) -> None:
     """Put `x-type` in place of `type`, which msgspec lets nobody set."""
     if isinstance(part, dict):
         if "x-type" in part:
@@ -42,7 +42,7 @@ def _widen(part: Any) -> None:
         part = list(part.values())
     if isinstance(part, list):
         for inner in part:
-            _widen(inner)
+            widen(inner)
 
 
 def default_of(field: inspect.Field) -> Any:

@@ -87,6 +87,14 @@ def embedded_problems(specs: Sequence[ApiSpec], file: str = "") -> tuple[Problem
     )
 
 
+def embedded_notes(spec: ApiSpec) -> tuple[Note, ...]:
+    """Return what a spec asks for that does nothing under `serai up`."""
+    return tuple(
+        Note(path=written(finding.path), message=finding.message)
+        for finding in rules.embedded_remarks(spec)
+    )
+
+
 def _placeless(spec: ApiSpec, index: int, finding: Finding, file: str) -> Problem:
     path = _joined(_label(spec.name, index), written(finding.path))
     return _problem(finding, file, Mark(0, 0), path)

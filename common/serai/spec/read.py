@@ -100,8 +100,8 @@ class Reader:
                 missing = (*path, field.encode_name)
                 if missing not in self.failed:
                     self._fail(missing, "is missing" + _description(field.type))
-                values[field.encode_name] = ""
-        return kind.cls(**values)
+                values[field.encode_name] = _stand_in(field.type)
+        return kind.cls(**{fields[key].name: value for key, value in values.items()})
 
     def _unknown(self, entry: Entry, path: Path, known: list[str]) -> None:
         hint = nearest(entry.key, known) or _elsewhere(entry.key)
@@ -199,6 +199,15 @@ def _optional(kind: inspect.Type) -> bool:
         isinstance(kind, inspect.UnionType)
         and any(isinstance(one, inspect.NoneType) for one in kind.types)
     )
+
+
+def _stand_in(kind: inspect.Type) -> Any:
+    """Return what stands for a required value that is missing, so that the rules can go on."""
+    inner, _ = bare(kind)
+    if isinstance(inner, inspect.CustomType):
+        parse: Any = getattr(inner.cls, "parse")  # noqa: B009 - msgspec knows only a type
+        return parse(0)
+    return ""
 
 
 def _is_number(value: int | float) -> bool:

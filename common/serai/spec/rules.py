@@ -7,10 +7,13 @@ from serai.spec import codec
 from serai.spec.constraints import spec_type, unfit
 from serai.spec.findings import Finding, Path
 from serai.spec.problems import shown
-from serai.spec.types import ApiSpec, Environment
+from serai.spec.types import ApiSpec, Environment, Nodes
 
 MOST_SPEC_BYTES = 256 * 2**10
+MOST_LEVELS = 32
+"""Of a predictor's config; JSON that is nested deeper than some hundreds cannot be read again."""
 MOST_SEGMENTS = 4
+MOST_NODE_METAS = 8
 RESERVED_SEGMENT = "_serai"
 RESERVED_PREFIXES = ("SERAI_", "CORTEX_")
 SET_FOR_EACH_REPLICA = frozenset({"PORT", "TMPDIR"})
@@ -152,6 +155,16 @@ def _autoscaling(spec: ApiSpec) -> Iterator[Finding]:
         yield Finding(path, message, str(first), f"{low} to {high}", others=bounds)
 
 
+def _nodes(spec: ApiSpec) -> Iterator[Finding]:
+    wanted, rather = spec.nodes, spec.nodes.prefer
+    for path, meta in (
+        (("nodes", "meta"), wanted.meta),
+        (("nodes", "prefer", "meta"), rather.meta),
+    ):
+        if len(meta) > MOST_NODE_METAS:
+            yield Finding(path, "too many entries", str(len(meta)), f"at most {MOST_NODE_METAS}")
+
+
 def _mounts(spec: ApiSpec) -> Iterator[Finding]:
     seen: dict[str, int] = {}
     for index, mount in enumerate(spec.mounts):
@@ -182,10 +195,24 @@ def _reserved(env: Environment, path: Path) -> Iterator[Finding]:
 
 
 def _size(spec: ApiSpec) -> Iterator[Finding]:
+    if spec.predictor is not None and _levels(spec.predictor.config) > MOST_LEVELS:
+        allowed = f"at most {MOST_LEVELS} levels"
+        yield Finding(("predictor", "config"), "nested too deep", allowed=allowed)
+        return  # its encoder has limits of its own
     size = len(codec.encode(spec))
     if size > MOST_SPEC_BYTES:
         allowed = f"at most {MOST_SPEC_BYTES} bytes; put data in a file beside the predictor"
         yield Finding((), "the spec is too large", f"{size} bytes as JSON", allowed)
+
+
+def _levels(value: object) -> int:
+    """Return how deep lists and mappings lie in each other, up to one more than is allowed."""
+    count, level = 0, [value]
+    while level and count <= MOST_LEVELS:
+        nested = [one for one in level if isinstance(one, dict | list)]
+        count += bool(nested)
+        level = [x for one in nested for x in (one.values() if isinstance(one, dict) else one)]
+    return count
 
 
 RULES: tuple[Callable[[ApiSpec], Iterator[Finding]], ...] = (
@@ -197,6 +224,7 @@ RULES: tuple[Callable[[ApiSpec], Iterator[Finding]], ...] = (
     _timeouts,
     _autoscaling,
     _mounts,
+    _nodes,
     _environment,
     _size,
 )
@@ -227,3 +255,9 @@ def embedded_findings(spec: ApiSpec) -> Iterator[Finding]:
             str(len(spec.pod.containers)),
             "1",
         )
+
+
+def embedded_remarks(spec: ApiSpec) -> Iterator[Finding]:
+    """Yield what `serai up` accepts and does nothing with."""
+    if spec.nodes != Nodes():
+        yield Finding(("nodes",), "has no effect here: all replicas run on this machine")

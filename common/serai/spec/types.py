@@ -7,14 +7,13 @@ may be stands in its annotation: msgspec's own limits, and for quantities and me
 Quantities are made by factories, because msgspec cannot write their defaults into a JSON Schema.
 """
 
-from typing import Annotated, Any, Literal, dataclass_transform
+from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import Meta, field
 
+from serai.spec.part import END, SpecPart
 from serai.units import Cpu, Duration, Size
 
-END = r"$(?!\n)"  # `$` alone would let a trailing newline through
 QUEUE_TIMEOUTS = ("1s", "5s", "30s", "120s")
 KINDS = ("RealtimeAPI",)
 LATER_KINDS = ("AsyncAPI", "BatchAPI", "TaskAPI", "TrafficSplitter")
@@ -75,6 +74,32 @@ Argument = Annotated[
     Meta(max_length=128 * 1024, extra_json_schema={"x-type": ["string", "number", "boolean"]}),
 ]
 Environment = dict[EnvironmentKey, EnvironmentValue]
+NodeWord = Annotated[
+    str,
+    Meta(
+        pattern=rf"^[A-Za-z0-9_][A-Za-z0-9_.:/@+-]*{END}",
+        max_length=128,
+        extra_json_schema={"x-type": ["string", "number", "boolean"]},
+        extra={"form": "letters, digits and `_` `.` `:` `/` `@` `+` `-`, at most 128 characters"},
+    ),
+]
+NodePool = Annotated[
+    str,
+    Meta(
+        pattern=rf"^[A-Za-z0-9_-]+{END}",
+        max_length=128,
+        extra={"form": "letters, digits, `_` and `-`, at most 128 characters"},
+    ),
+]
+NodeMetaKey = Annotated[
+    str,
+    Meta(
+        pattern=rf"^[A-Za-z0-9_][A-Za-z0-9_.-]*{END}",
+        max_length=128,
+        extra={"form": "letters, digits and `_` `.` `-`, at most 128 characters"},
+    ),
+]
+NodeMeta = dict[NodeMetaKey, NodeWord]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Processes = Annotated[int, Meta(ge=1, le=64)]
 Threads = Annotated[int, Meta(ge=1, le=256)]
@@ -82,11 +107,6 @@ Replicas = Annotated[int, Meta(ge=0, le=10_000)]
 Limit = Annotated[Duration, Meta(extra={"least": "1ms", "most": "24h"})]
 Memory = Annotated[Size, Meta(extra={"least": "20Mi", "most": "64Ti"})]
 SharedMemory = Annotated[Size, Meta(extra={"least": "1Mi", "most": "64Ti"})]
-
-
-@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
-class SpecPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of every mapping in a spec: immutable, unknown keys refused."""
 
 
 class Batch(SpecPart):
@@ -107,7 +127,7 @@ class Predictor(SpecPart):
     ]
     config: Annotated[
         dict[str, Any], Meta(description="Given to the constructor; anything that JSON can hold")
-    ] = {}
+    ] = field(default_factory=dict)
     requirements: Annotated[
         FileName | None,
         Meta(
@@ -156,7 +176,9 @@ class Container(SpecPart):
     args: Annotated[
         tuple[Argument, ...], Meta(max_length=1000, description="Instead of the image's arguments")
     ] = ()
-    env: Annotated[Environment, Meta(description="Environment of this container")] = {}
+    env: Annotated[Environment, Meta(description="Environment of this container")] = field(
+        default_factory=dict
+    )
 
 
 class Pod(SpecPart):
@@ -243,6 +265,38 @@ class Mount(SpecPart):
     read_only: Annotated[bool, Meta(description="Whether the replica may only read")] = True
 
 
+class PreferredNodes(SpecPart):
+    """Nodes that are preferred; where none of them has room, another one will do."""
+
+    class_: Annotated[NodeWord | None, Meta(description="Rather nodes of this class")] = field(
+        name="class", default=None
+    )
+    meta: Annotated[NodeMeta, Meta(description="Rather nodes with these meta entries")] = field(
+        default_factory=dict
+    )
+
+
+class Nodes(SpecPart):
+    """Which nodes of a cluster a replica may run on: those that meet all of it."""
+
+    class_: Annotated[
+        NodeWord | None, Meta(description="Only nodes of this class (Nomad's `node_class`)")
+    ] = field(name="class", default=None)
+    pool: Annotated[
+        NodePool | None,
+        Meta(
+            description="Only nodes of this pool (Nomad's `node_pool`); without it, `default`;"
+            " `all` is every pool"
+        ),
+    ] = None
+    meta: Annotated[
+        NodeMeta, Meta(description="Only nodes with these entries in their meta (Nomad's `meta`)")
+    ] = field(default_factory=dict)
+    prefer: Annotated[PreferredNodes, Meta(description="Which of these nodes are preferred")] = (
+        field(default_factory=PreferredNodes)
+    )
+
+
 class Autoscaling(SpecPart):
     """Bounds on the number of replicas."""
 
@@ -315,12 +369,16 @@ class ApiSpec(SpecPart):
         tuple[Mount, ...],
         Meta(max_length=64, description="Folders of the node, below the operator's allow-list"),
     ] = ()
+    nodes: Annotated[
+        Nodes,
+        Meta(description="Which nodes of a cluster replicas may run on; ignored by `serai up`"),
+    ] = field(default_factory=Nodes)
     autoscaling: Annotated[Autoscaling, Meta(description="Bounds on the number of replicas")] = (
         field(default_factory=Autoscaling)
     )
     readiness: Annotated[Readiness, Meta(description="When a replica may take traffic")] = field(
         default_factory=Readiness
     )
-    env: Annotated[
-        Environment, Meta(description="Environment of every process of the replica")
-    ] = {}
+    env: Annotated[Environment, Meta(description="Environment of every process of the replica")] = (
+        field(default_factory=dict)
+    )

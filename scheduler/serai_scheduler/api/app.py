@@ -1,63 +1,66 @@
 """The operator HTTP API as an aiohttp application: who may call, and errors in one form."""
 
-import hmac
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from serai.blobs import DiskFull
+from serai.blobs import Blobs, DiskFull
 from serai.errors import ConfigError, Refused, SeraiError, Unavailable
 from serai.http import ProblemAnswer, problem
 from serai.operator import FieldProblem
-from serai_scheduler.api.handlers import Handlers
+from serai_scheduler.api.access import Access, guard
+from serai_scheduler.api.handlers import Handlers, own_routes
 from serai_scheduler.blobs.http import routes as blob_routes
 from serai_scheduler.deploy import DeployRefused
+from serai_scheduler.leadership import NoLeader
 from serai_scheduler.service import Scheduler
 
 log = logging.getLogger(__name__)
 
-OPEN_PATHS = ("/healthz", "/readyz")
 NOT_FOUND = ("not_found", "no_blob")
 CONFLICTS = (
     "updating", "deleting", "conflict", "kind_changed", "out_of_bounds", "blobs_missing",
-    "report_old",
+    "report_old", "only_node", "unreadable",
 )  # fmt: skip
-UNPROCESSABLE = ("digest_mismatch", "bad_path", "invalid_spec", "incomplete", "damaged")
+UNPROCESSABLE = frozenset(
+    {"digest_mismatch", "size_mismatch", "bad_path", "invalid_spec", "incomplete", "damaged"}
+)
 TOO_LARGE = ("body_too_large", "blob_too_large", "too_large")
+OVER = ("fenced", "lease_lost")
+FORBIDDEN_TO_US = ("consul_forbidden", "nomad_forbidden")
+"""It is the scheduler whose token is refused, not its caller's."""
+RETRY_AFTER_S = "2"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def make_app(scheduler: Scheduler, token: str, hosts: frozenset[str]) -> web.Application:
-    """Return the application; `hosts` are the names that it may be called by (Host header)."""
-    app = web.Application(middlewares=[_errors, _guard(token, hosts)], client_max_size=2**31)
-    Handlers(scheduler).add_to(app)
-    app.add_routes(blob_routes(scheduler.blobs, scheduler.parts))
+    """Return the application of a scheduler that always leads, for callers with its one token."""
+    access = Access(hosts, token)
+    own = own_routes(scheduler)
+    return assemble(lambda: scheduler, scheduler.blobs, scheduler.parts, access, own)
+
+
+def assemble(
+    leading: Callable[[], Scheduler],
+    blobs: Blobs,
+    parts: Blobs,
+    access: Access,
+    own: Sequence[web.RouteDef],
+    between: Sequence[Middleware] = (),
+) -> web.Application:
+    """Return an application: `own` is what it tells of itself, all else is the leader's.
+
+    `between` sees what callers may ask, before it is answered.
+    """
+    middlewares = [_errors, guard(access), *between]
+    app = web.Application(middlewares=middlewares, client_max_size=2**31)
+    app.add_routes(own)
+    Handlers(leading).add_to(app)
+    app.add_routes(blob_routes(blobs, parts))
     return app
-
-
-def _guard(token: str, hosts: frozenset[str]) -> Middleware:
-    """Refuse callers without the token, and browsers that were led here by another name."""
-    expected = f"Bearer {token}".encode()
-
-    @web.middleware
-    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        host = request.host.lower()
-        name = host.rpartition(":")[0] or host
-        if name.strip("[]") not in hosts and host.strip("[]") not in hosts:
-            return problem(
-                421, "wrong_host", f"this scheduler is not called {name}; use one of its own names"
-            )
-        if request.path not in OPEN_PATHS:
-            given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-            if not hmac.compare_digest(given, expected):
-                why = "the token is wrong" if given else "a token is needed"
-                return problem(401, "unauthorized", f"{why}; see `serai env --help`")
-        return await handler(request)
-
-    return guard
 
 
 @web.middleware
@@ -78,6 +81,12 @@ def _as_problem(error: SeraiError) -> web.Response:
     match error:
         case ProblemAnswer(problem=body):
             return problem(body.status, body.code, body.detail, body.problems)
+        case NoLeader():
+            return _no_leader(str(error))
+        case Refused(code=code) if code in OVER:
+            return _no_leader(f"the lead passed on meanwhile; ask again ({error})")
+        case Refused(code=code) if code in FORBIDDEN_TO_US:
+            return problem(503, code, str(error))
         case Refused(code=code):
             return problem(_status_of(code), code, str(error))
         case DiskFull():
@@ -87,6 +96,12 @@ def _as_problem(error: SeraiError) -> web.Response:
         case ConfigError():
             return problem(400, "bad_request", str(error), _fields(error))
     return problem(500, "internal", str(error))
+
+
+def _no_leader(why: str) -> web.Response:
+    answer = problem(503, "no_leader", why)
+    answer.headers["Retry-After"] = RETRY_AFTER_S
+    return answer
 
 
 def _fields(error: ConfigError) -> tuple[FieldProblem, ...]:

@@ -2,46 +2,100 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 
 from aiohttp import web
 
 from serai import wire
+from serai.clock import Clock
 from serai.engine import LogQuery
 from serai.errors import ConfigError
 from serai.http import answer, read_body, read_raw
 from serai.operator import (
     MAX_REQUEST_BYTES,
     ApiList,
+    ApiStatus,
     DeployRequest,
     Done,
     NodeList,
+    NodeRequest,
+    NodeWish,
+    RenderedJob,
     ScaleRequest,
 )
 from serai.report import MAX_REPORT_BYTES
+from serai.tasks import cancelled
 from serai_scheduler.api.metrics import render
 from serai_scheduler.api.openapi import describe
 from serai_scheduler.api.reading import deploy_request
+from serai_scheduler.nomad.hcl import hcl_of
+from serai_scheduler.record import StoredApi
 from serai_scheduler.service import Scheduler
-from serai_scheduler.views import description_of, status_of
+from serai_scheduler.views import damaged_status, description_of, status_of
 
+OPENAPI = "/v1/openapi.json"
 HEARTBEAT_S = 10.0
+NODE_NEWS = {
+    NodeWish.CORDON: "takes no new replicas; those that it has stay",
+    NodeWish.DRAIN: "is being drained: its replicas are replaced elsewhere, then finish",
+    NodeWish.OPEN: "takes replicas again",
+}
 MAX_GREP = 1000
 
 
-class Handlers:
-    """All calls of one scheduler."""
+async def healthz(request: web.Request) -> web.Response:
+    """Answer that the process lives."""
+    return answer(Done(message="alive"))
 
-    def __init__(self, scheduler: Scheduler) -> None:
-        self._scheduler = scheduler
+
+def own_routes(scheduler: Scheduler) -> list[web.RouteDef]:
+    """Return what a scheduler that always leads tells of itself."""
+
+    async def readyz(request: web.Request) -> web.Response:
+        await scheduler.state.read()  # 503 while the store does not answer
+        return answer(Done(message="ready"))
+
+    async def metrics(request: web.Request) -> web.Response:
+        return web.Response(body=await render(scheduler), content_type="text/plain")
+
+    return [
+        web.get("/healthz", healthz),
+        web.get("/readyz", readyz),
+        web.get("/metrics", metrics),
+    ]
+
+
+def _status(scheduler: Scheduler, stored: StoredApi) -> ApiStatus:
+    return status_of(
+        stored,
+        scheduler.replicas_of(stored.record.name),
+        scheduler.traffic,
+        scheduler.clock.now(),
+        scheduler.cluster.gateway_url,
+        scheduler.reconciler.blind,
+    )
+
+
+def _damaged(scheduler: Scheduler, api: str, why: str) -> ApiStatus:
+    replicas, now_s = scheduler.replicas_of(api), scheduler.clock.now()
+    return damaged_status(api, why, replicas, scheduler.traffic, now_s)
+
+
+class Handlers:
+    """All calls that the leader answers; `leading` returns it, or raises NoLeader."""
+
+    def __init__(self, leading: Callable[[], Scheduler]) -> None:
+        self._leading = leading
+
+    @property
+    def _scheduler(self) -> Scheduler:
+        return self._leading()
 
     def add_to(self, app: web.Application) -> None:
         """Mount every call."""
         app.add_routes(
             [
-                web.get("/healthz", self.healthz),
-                web.get("/readyz", self.readyz),
-                web.get("/metrics", self.metrics),
-                web.get("/v1/openapi.json", self.openapi),
+                web.get(OPENAPI, self.openapi),
                 web.get("/v1/info", self.info),
                 web.get("/v1/apis", self.list_apis),
                 web.get("/v1/apis/{api}", self.describe_api),
@@ -49,22 +103,15 @@ class Handlers:
                 web.post("/v1/apis/{api}/scale", self.scale_api),
                 web.post("/v1/apis/{api}/refresh", self.refresh_api),
                 web.get("/v1/apis/{api}/logs", self.logs),
+                web.get("/v1/apis/{api}/job", self.render),
                 web.post("/v1/plan", self.plan),
                 web.post("/v1/deploy", self.deploy),
                 web.get("/v1/nodes", self.nodes),
+                web.get("/v1/doctor", self.doctor),
+                web.post("/v1/nodes/{node}", self.order_node),
                 web.post("/v1/reports", self.report),
             ]
         )
-
-    async def healthz(self, request: web.Request) -> web.Response:
-        return answer(Done(message="alive"))
-
-    async def readyz(self, request: web.Request) -> web.Response:
-        await self._scheduler.state.read()  # 503 while the store does not answer
-        return answer(Done(message="ready"))
-
-    async def metrics(self, request: web.Request) -> web.Response:
-        return web.Response(body=await render(self._scheduler), content_type="text/plain")
 
     async def openapi(self, request: web.Request) -> web.Response:
         return web.json_response(describe())
@@ -77,20 +124,10 @@ class Handlers:
     async def list_apis(self, request: web.Request) -> web.Response:
         scheduler = self._scheduler
         apis = await scheduler.state.read()
-        return answer(
-            ApiList(
-                apis=tuple(
-                    status_of(
-                        stored,
-                        scheduler.replicas_of(name),
-                        scheduler.traffic,
-                        scheduler.clock.now(),
-                        scheduler.cluster.gateway_url,
-                    )
-                    for name, stored in sorted(apis.items())
-                )
-            )
-        )
+        faults = scheduler.state.faults
+        told = {name: _status(scheduler, stored) for name, stored in apis.items()}
+        told |= {name: _damaged(scheduler, name, why) for name, why in faults.items()}
+        return answer(ApiList(apis=tuple(told[name] for name in sorted(told))))
 
     async def describe_api(self, request: web.Request) -> web.Response:
         scheduler = self._scheduler
@@ -100,12 +137,13 @@ class Handlers:
         return answer(
             description_of(
                 stored,
+                _status(scheduler, stored),
                 scheduler.replicas_of(name),
                 scheduler.traffic,
                 scheduler.nodes.usage(now_s),
                 scheduler.traffic.view(now_s).in_flight,
                 now_s,
-                scheduler.cluster.gateway_url,
+                scheduler.clock.wall(),
             )
         )
 
@@ -128,6 +166,12 @@ class Handlers:
         version = await self._scheduler.orders.refresh(name)
         return answer(Done(message=f"{name}: new replicas start as {version}"))
 
+    async def render(self, request: web.Request) -> web.Response:
+        job = await self._scheduler.render(
+            request.match_info["api"], request.query.get("version", "")
+        )
+        return answer(RenderedJob(json=job, hcl=hcl_of(job)))
+
     # Deploying -----------------------------------------------------------------------------------
 
     async def plan(self, request: web.Request) -> web.Response:
@@ -139,39 +183,57 @@ class Handlers:
     # Nodes ---------------------------------------------------------------------------------------
 
     async def nodes(self, request: web.Request) -> web.Response:
-        now_s = self._scheduler.clock.now()
-        return answer(NodeList(nodes=self._scheduler.nodes.statuses(now_s)))
+        return answer(NodeList(nodes=await self._scheduler.node_statuses()))
+
+    async def doctor(self, request: web.Request) -> web.Response:
+        return answer(await self._scheduler.examination())
+
+    async def order_node(self, request: web.Request) -> web.Response:
+        node = request.match_info["node"]
+        order = await read_body(request, NodeRequest, MAX_REQUEST_BYTES)
+        await self._scheduler.order_node(node, order)
+        return answer(Done(message=f"{node} {NODE_NEWS[order.wish]}"))
 
     async def report(self, request: web.Request) -> web.Response:
-        self._scheduler.take_report(await read_raw(request, MAX_REPORT_BYTES))
-        return answer(Done(message="taken"))
+        raw = await read_raw(request, MAX_REPORT_BYTES)
+        return answer(self._scheduler.take_report(raw))
 
     # Logs ----------------------------------------------------------------------------------------
 
     async def logs(self, request: web.Request) -> web.StreamResponse:
         """Stream lines as JSON, one per line; an empty object now and then shows that we live."""
-        name = request.match_info["api"]
-        await self._scheduler.find(name)
+        name, scheduler = request.match_info["api"], self._scheduler
+        await scheduler.find(name)
         query = _log_query(name, request)
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await response.prepare(request)
-        async with asyncio.TaskGroup() as group:
-            beating = group.create_task(self._heartbeat(response)) if query.follow else None
-            try:
-                async for line in self._scheduler.engine.logs(query):
-                    await response.write(wire.encode(line) + b"\n")
-            except ConnectionError:
-                pass  # the reader has gone
-            finally:
-                if beating is not None:
-                    beating.cancel()
+        tasks = [asyncio.ensure_future(_write_lines(response, scheduler, query))]
+        if query.follow:
+            tasks.append(asyncio.ensure_future(_beat(response, scheduler.clock)))
+            tasks.append(asyncio.ensure_future(_end(scheduler)))
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await cancelled(*tasks)
+        with contextlib.suppress(ConnectionError):  # the reader has gone
+            for task in done:
+                task.result()
         return response
 
-    async def _heartbeat(self, response: web.StreamResponse) -> None:
-        with contextlib.suppress(ConnectionError):
-            while True:
-                await self._scheduler.clock.sleep(HEARTBEAT_S)
-                await response.write(b"{}\n")
+
+async def _write_lines(response: web.StreamResponse, scheduler: Scheduler, query: LogQuery) -> None:
+    async for line in scheduler.engine.logs(query):
+        await response.write(wire.encode(line) + b"\n")
+
+
+async def _beat(response: web.StreamResponse, clock: Clock) -> None:
+    while True:
+        await clock.sleep(HEARTBEAT_S)
+        await response.write(b"{}\n")
+
+
+async def _end(scheduler: Scheduler) -> None:
+    await scheduler.ended.wait()
 
 
 def _log_query(api: str, request: web.Request) -> LogQuery:
@@ -190,8 +252,13 @@ def _log_query(api: str, request: web.Request) -> LogQuery:
         since_s=since,
         tail=tail,
         grep=query.get("grep", ""),
-        follow=query.get("follow", "") not in ("", "0", "false"),
+        follow=follows(request),
     )
+
+
+def follows(request: web.Request) -> bool:
+    """Say whether a call for logs is to go on until its reader leaves."""
+    return request.query.get("follow", "") not in ("", "0", "false")
 
 
 async def _deploy_of(request: web.Request) -> DeployRequest:

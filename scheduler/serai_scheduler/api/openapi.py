@@ -7,7 +7,7 @@ import msgspec
 
 from serai import operator
 from serai.engine import LogLine
-from serai.report import NodeReport
+from serai.report import NodeReport, ReportTaken
 from serai.spec.codec import enc_hook, schema_hook
 
 REF = "#/components/schemas/{name}"
@@ -20,12 +20,21 @@ CALLS: tuple[tuple[str, str, str, type | None, type | None], ...] = (
     ("post", "/v1/apis/{api}/scale", "Set the replicas", operator.ScaleRequest, operator.Done),
     ("post", "/v1/apis/{api}/refresh", "Replace every replica", None, operator.Done),
     ("get", "/v1/apis/{api}/logs", "Log lines, one JSON object a line", None, LogLine),
+    ("get", "/v1/apis/{api}/job", "The Nomad job of a version", None, operator.RenderedJob),
     ("post", "/v1/plan", "What a deploy would do", operator.DeployRequest, operator.PlanAnswer),
     ("post", "/v1/deploy", "Deploy APIs", operator.DeployRequest, operator.PlanAnswer),
     ("post", "/v1/blobs/missing", "Which blobs to send", operator.Digests, operator.Digests),
     ("put", "/v1/blobs/{digest}", "Send a blob", bytes, operator.Done),
     ("get", "/v1/nodes", "All nodes", None, operator.NodeList),
-    ("post", "/v1/reports", "An agent's report", NodeReport, operator.Done),
+    (
+        "post",
+        "/v1/nodes/{node}",
+        "Close, empty or open a node",
+        operator.NodeRequest,
+        operator.Done,
+    ),
+    ("get", "/v1/doctor", "How the cluster is", None, operator.Examination),
+    ("post", "/v1/reports", "An agent's report", NodeReport, ReportTaken),
 )
 
 

@@ -15,6 +15,8 @@ What the command line calls, and what any program may call: JSON over HTTP at th
 `GET /v1/openapi.json` describes every call and type for machines. `/healthz` (alive) and `/readyz`
 (the store answers) need no token; `/metrics` (Prometheus) and `/metrics/gateway` (HAProxy's own)
 do. The Host header has to be one of the scheduler's own names, so that no web page can call it.
+In a cluster any scheduler may be asked, and agents have a token of their own: see
+[scheduler.md](scheduler.md).
 
 """
 CODES = {
@@ -26,6 +28,7 @@ CODES = {
     "too_many_nodes": (400, "more nodes report than are kept"),
     "http": (400, "anything else that is no good HTTP; the status tells which"),
     "unauthorized": (401, "no token, or a wrong one"),
+    "forbidden": (403, "the agents' token, for a call that it is not enough for"),
     "not_found": (404, "there is no such API, or no such path"),
     "no_blob": (404, "no blob has this digest"),
     "method_not_allowed": (405, "the path has no such method"),
@@ -33,10 +36,12 @@ CODES = {
     "deleting": (409, "the API is being deleted"),
     "conflict": (409, "somebody else changed it meanwhile; try again"),
     "kind_changed": (409, "an API of this name has another kind"),
+    "only_node": (409, "no other node takes replicas, so a drain has nowhere to go"),
     "out_of_bounds": (409, "fewer or more replicas than the API's bounds"),
     "blobs_missing": (409, "files of the deploy are not stored; send them first"),
     "no_part": (409, "parts of a file are not stored; send them again"),
     "report_old": (409, "a report older than one that came before"),
+    "unreadable": (409, "the store's record of the API is damaged; the API stays as it is"),
     "length_required": (411, "a blob without `Content-Length`"),
     "body_too_large": (413, "a request above its limit"),
     "blob_too_large": (413, "a file above its limit"),
@@ -50,7 +55,8 @@ CODES = {
     "size_mismatch": (422, "the content is not as long as was said"),
     "damaged": (422, "a stored blob is not what its digest says"),
     "internal": (500, "a fault of Serai's; its log has the trace"),
-    "unavailable": (503, "the store does not answer"),
+    "unavailable": (503, "the store does not answer, or the leader went away in the middle"),
+    "no_leader": (503, "no scheduler leads at this moment; ask again after `Retry-After`"),
     "disk_full": (507, "no room for blobs"),
 }
 

@@ -5,8 +5,9 @@ put together here: a broken connection costs one part, and no session has to be 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 
 import aiohttp
 from aiohttp import web
@@ -22,12 +23,14 @@ from serai.blobs import (
     Composition,
     DiskFull,
     check_digest,
-    one_piece,
+    fetched,
 )
 from serai.bundle import MAX_FILE_BYTES
-from serai.errors import ConfigError, Refused, Unavailable
+from serai.errors import ConfigError, Refused, SeraiError, Unavailable
 from serai.http import answer, problem, read_body
 from serai.operator import Digests
+
+log = logging.getLogger(__name__)
 
 IDLE_LIMIT_S = 60.0
 QUESTION_MAX_BYTES = 2**20
@@ -57,26 +60,23 @@ def routes(blobs: Blobs, parts: Blobs, prefix: str = "/v1/blobs") -> list[web.Ro
 
     Whoever mounts them sees to authentication. Errors are problem+json.
     """
-    files = _Uploads(blobs, MAX_FILE_BYTES)
-    pieces = _Uploads(parts, PART_BYTES)
+    files = Uploads(blobs, MAX_FILE_BYTES)
+    pieces = Uploads(parts, PART_BYTES)
     composer = _Composer(blobs, parts)
 
     def guarded(handler: Handler) -> Handler:
-        return _problems(handler, parts)
+        return problems(handler, parts)
 
     return [
-        web.post(f"{prefix}/missing", guarded(files.missing)),
-        web.post(f"{prefix}/batch", guarded(files.batch)),
         web.post(f"{prefix}/parts/missing", guarded(pieces.missing)),
         web.put(f"{prefix}/parts/{{digest}}", guarded(pieces.put)),
         web.post(f"{prefix}/{{digest}}/compose", guarded(composer.compose)),
-        web.put(f"{prefix}/{{digest}}", guarded(files.put)),
-        web.get(f"{prefix}/{{digest}}", guarded(files.get), allow_head=False),
+        *files.routes(prefix, guarded),
     ]
 
 
-def _problems(handler: Handler, parts: Blobs) -> Handler:
-    """Answer Serai's errors as problems, and close the connection where a body is left over."""
+def problems(handler: Handler, parts: Blobs) -> Handler:
+    """Answer Serai's errors as problems; a full disk gets room by what `parts` holds."""
 
     async def answering(request: web.Request) -> web.StreamResponse:
         try:
@@ -92,6 +92,23 @@ def _problems(handler: Handler, parts: Blobs) -> Handler:
             return problem(503, "unavailable", str(error))
 
     return answering
+
+
+@contextmanager
+def whole_or_cut_off(request: web.Request, response: web.StreamResponse) -> Iterator[None]:
+    """Cut the connection when an answer that has begun cannot be finished.
+
+    A problem would be written into its body then, and half an answer look like a whole one.
+    """
+    try:
+        yield
+    except SeraiError as error:
+        if not response.prepared:
+            raise
+        log.warning("answer cut off", extra={"path": request.path, "why": str(error)})
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError(str(error)) from error
 
 
 async def _give_room(parts: Blobs) -> None:
@@ -122,7 +139,7 @@ class _Room:
             self._turn.release()
 
 
-class _Uploads:
+class Uploads:
     """Requests about the blobs of one store, none larger than `limit_bytes`."""
 
     def __init__(self, blobs: Blobs, limit_bytes: int) -> None:
@@ -143,7 +160,7 @@ class _Uploads:
 
     async def put(self, request: web.Request) -> web.Response:
         """Store the body under the digest in the path."""
-        digest = _digest_in(request)
+        digest = digest_in(request)
         size_bytes = _length_of(request, self._limit_bytes)
         async with self._room.take():
             await self._blobs.put(digest, _received(request), size_bytes)
@@ -153,31 +170,32 @@ class _Uploads:
         """Store each blob of a batch; those before a bad one stay stored."""
         left_bytes = _length_of(request, BATCH_MAX_BYTES + BATCH_MAX_BLOBS * BATCH_RECORD.size)
         async with self._room.take(), aclosing(_received(request)) as pieces:
-            reader = _Reader(pieces)
-            for _ in range(BATCH_MAX_BLOBS):
-                if left_bytes == 0:
-                    return web.Response(status=204)
-                digest, size_bytes = _record(await reader.take(BATCH_RECORD.size))
-                content = await reader.take(size_bytes)
-                await self._blobs.put(digest, one_piece(content), size_bytes)
-                left_bytes -= BATCH_RECORD.size + size_bytes
-        if left_bytes:
-            raise Refused(f"a batch may hold at most {BATCH_MAX_BLOBS} blobs", "bad_batch")
+            await self._blobs.put_each(_unpacked(_Reader(pieces), left_bytes))
         return web.Response(status=204)
+
+    def routes(self, prefix: str, wrap: Callable[[Handler], Handler]) -> list[web.RouteDef]:
+        """Return the routes to whole blobs, each handler wrapped."""
+        return [
+            web.post(f"{prefix}/missing", wrap(self.missing)),
+            web.post(f"{prefix}/batch", wrap(self.batch)),
+            web.put(f"{prefix}/{{digest}}", wrap(self.put)),
+            web.get(f"{prefix}/{{digest}}", wrap(self.get), allow_head=False),
+        ]
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Stream a blob."""
-        digest = _digest_in(request)
+        digest = digest_in(request)
         size_bytes = await self._blobs.size(digest)
         response = web.StreamResponse()
         response.content_type = "application/octet-stream"
         response.content_length = size_bytes
-        async with aclosing(_fetched(self._blobs, digest)) as pieces:
-            first = await anext(pieces, b"")
-            await response.prepare(request)
-            await response.write(first)
-            async for piece in pieces:
-                await response.write(piece)
+        with whole_or_cut_off(request, response):
+            async with aclosing(fetched(self._blobs, digest)) as pieces:
+                first = await anext(pieces, b"")
+                await response.prepare(request)
+                await response.write(first)
+                async for piece in pieces:
+                    await response.write(piece)
         await response.write_eof()
         return response
 
@@ -191,7 +209,7 @@ class _Composer:
 
     async def compose(self, request: web.Request) -> web.Response:
         """Store the blob that the parts in the body make up, then remove the parts."""
-        digest = _digest_in(request)
+        digest = digest_in(request)
         asked = await read_body(request, Composition, QUESTION_MAX_BYTES)
         if await self._blobs.has([digest]):
             return web.Response(status=204)
@@ -205,7 +223,7 @@ class _Composer:
     async def _joined(self, parts: tuple[str, ...]) -> AsyncIterator[bytes]:
         try:
             for part in parts:
-                async with aclosing(_fetched(self._parts, part)) as pieces:
+                async with aclosing(fetched(self._parts, part)) as pieces:
                     async for piece in pieces:
                         yield piece
         except Refused as error:
@@ -238,6 +256,18 @@ class _Reader:
             raise Refused("the batch ends in the middle of a blob", "bad_batch") from None
 
 
+async def _unpacked(reader: _Reader, left_bytes: int) -> AsyncIterator[tuple[str, bytes]]:
+    """Yield the blobs of a batch of so many bytes."""
+    for _ in range(BATCH_MAX_BLOBS):
+        if left_bytes == 0:
+            return
+        digest, size_bytes = _record(await reader.take(BATCH_RECORD.size))
+        yield digest, await reader.take(size_bytes)
+        left_bytes -= BATCH_RECORD.size + size_bytes
+    if left_bytes:
+        raise Refused(f"a batch may hold at most {BATCH_MAX_BLOBS} blobs", "bad_batch")
+
+
 def _record(raw: bytes) -> tuple[str, int]:
     digest, size_bytes = BATCH_RECORD.unpack(raw)
     if size_bytes > BATCH_BLOB_MAX_BYTES:
@@ -263,12 +293,8 @@ async def _received(request: web.Request) -> AsyncGenerator[bytes, None]:
         raise Refused(f"the upload was cut off: {why}; send it again", "upload_cut_off") from error
 
 
-async def _fetched(blobs: Blobs, digest: str) -> AsyncGenerator[bytes, None]:
-    async for piece in blobs.get(digest):
-        yield piece
-
-
-def _digest_in(request: web.Request) -> str:
+def digest_in(request: web.Request) -> str:
+    """Return the digest in the path; Refused (`bad_digest`) when it is none."""
     digest = request.match_info["digest"]
     check_digest(digest)
     return digest

@@ -5,6 +5,8 @@ larger ones as a multipart upload that is dropped on any error.
 """
 
 import asyncio
+import logging
+import math
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
@@ -23,9 +25,12 @@ from serai.blobs import (
     check_digest,
     damaged_blob,
     missing_blob,
+    put_one_by_one,
 )
 from serai.clock import Clock
 from serai.errors import ConfigError, Refused, Unavailable
+
+log = logging.getLogger(__name__)
 
 WHOLE_MAX_BYTES = 8 * 2**20
 """Up to this size a blob is held in memory and written in one go."""
@@ -33,6 +38,9 @@ PARALLEL = 64
 DEADLINE_S = 60.0
 LISTING_PAGE = 1000
 ABANDONED_AFTER_S = 24 * 3600.0
+"""An upload that has not grown for so long is nobody's any more."""
+FILE_TIME_GRAIN_S = 0.001
+"""What a file's time may be off by for having been a number with a point."""
 NO_ROOM = ("os error 28", "No space left", "os error 122", "Disk quota")
 
 
@@ -111,6 +119,9 @@ class ObjectBlobs:
         finally:
             del writer
 
+    async def put_each(self, contents: AsyncIterator[tuple[str, bytes]]) -> None:
+        await put_one_by_one(self, contents)
+
     async def get(self, digest: str) -> AsyncIterator[bytes]:
         check_digest(digest)
         checked = CheckedBlob(digest, None)
@@ -156,7 +167,7 @@ class ObjectBlobs:
         except FileNotFoundError:
             return None
 
-    async def delete(self, digests: Sequence[str]) -> None:
+    async def delete(self, digests: Sequence[str], used_until_s: float = math.inf) -> None:
         turn = asyncio.Semaphore(PARALLEL)
 
         async def remove(digest: str) -> None:
@@ -170,8 +181,10 @@ class ObjectBlobs:
 
         for digest in digests:
             check_digest(digest)
+        unused = [d for d in digests if self._asked_at_s.get(d, 0.0) <= used_until_s]
+        for digest in unused:
             self._asked_at_s.pop(digest, None)
-        await asyncio.gather(*(remove(digest) for digest in digests))
+        await asyncio.gather(*(remove(digest) for digest in unused))
 
     async def list(self) -> AsyncIterator[StoredBlob]:
         stream = obstore.list(self._store, chunk_size=LISTING_PAGE)
@@ -244,10 +257,25 @@ class FolderBlobs(ObjectBlobs):
         with self._translated():
             return await asyncio.to_thread(_touched, paths, now_s)
 
-    async def sweep(self, now_s: float, min_age_s: float = ABANDONED_AFTER_S) -> int:
-        """Remove what uploads left that a crash cut off; return how many. Wall-clock seconds."""
+    async def delete(self, digests: Sequence[str], used_until_s: float = math.inf) -> None:
+        paths = {digest: self.path_of(digest) for digest in digests}
+        if used_until_s < math.inf:
+            with self._translated():
+                digests = await asyncio.to_thread(_unused, paths, used_until_s)
+        await super().delete(digests)
+
+    async def list(self) -> AsyncIterator[StoredBlob]:
+        """As the port says; what uploads left that a crash cut off is removed on the way.
+
+        Whoever collects garbage lists, and so every folder is swept, those of other schedulers too.
+        """
+        before_s = self._clock.wall() - ABANDONED_AFTER_S
         with self._translated():
-            return await asyncio.to_thread(_sweep, self._folder, now_s - min_age_s)
+            removed = await asyncio.to_thread(_sweep, self._folder, before_s)
+        if removed:
+            log.info("unfinished uploads removed", extra={"count": removed, "where": self._where})
+        async for blob in super().list():
+            yield blob
 
 
 def _touched(paths: dict[str, str], now_s: float) -> frozenset[str]:
@@ -259,6 +287,18 @@ def _touched(paths: dict[str, str], now_s: float) -> frozenset[str]:
             continue
         found.add(digest)
     return frozenset(found)
+
+
+def _unused(paths: dict[str, Path], until_s: float) -> list[str]:
+    found = []
+    for digest, path in paths.items():
+        try:
+            used_at_s = path.stat().st_mtime
+        except FileNotFoundError:
+            continue
+        if used_at_s <= until_s + FILE_TIME_GRAIN_S:
+            found.append(digest)
+    return found
 
 
 def _sweep(folder: Path, before_s: float) -> int:

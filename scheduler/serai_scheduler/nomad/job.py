@@ -1,22 +1,30 @@
 """The Nomad job of a version, as the JSON of Nomad's API. Pure.
 
-One job runs all replicas of a version and never changes but for its count: Nomad restarts every
-replica of a job whose environment, command or meta differs. So all that stands in it comes from the
-version and from the cluster's settings, and `${…}` from Nomad where replicas differ.
+One job runs all replicas of a version, each in a task group of its own that is called by the
+replica's number. Groups come and go, and nothing else changes: Nomad restarts a replica whose
+environment, command or meta differs. So all that stands in a job comes from the version and from
+the cluster's settings, and `${…}` from Nomad where replicas differ.
 """
 
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from serai.engine import USUAL_DRAIN_S
 from serai.model import Version
 from serai.sharing import processes
-from serai_scheduler.nomad.names import job_id, job_name
+from serai_scheduler.nomad.names import job_id, job_name, number_of
 from serai_scheduler.nomad.programs import port_label
 from serai_scheduler.nomad.settings import JobSettings
-from serai_scheduler.nomad.tasks import CACHE_VOLUME, needs_cache_volume, tasks_of
+from serai_scheduler.nomad.tasks import (
+    CACHE_VOLUME,
+    WAITING_TASK,
+    kill_timeout_s,
+    needs_cache_volume,
+    tasks_of,
+)
 from serai_scheduler.nomad.text import nanoseconds
+from serai_scheduler.nomad.where import where
 
-GROUP = "replicas"
-DEFAULT_DRAIN_S = 600.0
 META_API = "serai_api"
 META_VERSION = "serai_version"
 META_DIGEST = "serai_digest"
@@ -29,13 +37,15 @@ Job = dict[str, Any]
 
 
 def job_of(
-    version: Version, count: int, settings: JobSettings, drain_s: float = DEFAULT_DRAIN_S
+    version: Version,
+    numbers: Iterable[int],
+    settings: JobSettings,
+    drain_s: float = USUAL_DRAIN_S,
 ) -> Job:
-    """Return the `Job` of `POST /v1/jobs` that runs `count` replicas of a version.
+    """Return the `Job` of `POST /v1/jobs` that runs the replicas of a version with these numbers.
 
-    `drain_s` is how long an answer may take (the spec's `timeouts.total`): Nomad changes the time
-    that it gives to a replica's end in place, without a restart. Raises ConfigError for a version
-    that these settings cannot run.
+    `drain_s` is how long an answer may take (the spec's `timeouts.total`). Raises ConfigError for a
+    version that these settings cannot run.
     """
     name = job_id(settings.prefix, job_name(version))
     return {
@@ -44,6 +54,7 @@ def job_of(
         "Type": "service",
         "Namespace": settings.namespace,
         "Datacenters": list(settings.datacenters),
+        **where(version.content.nodes),
         "Priority": settings.priority,
         "Update": _update(settings),
         "Meta": {
@@ -51,21 +62,75 @@ def job_of(
             META_VERSION: version.name,
             META_DIGEST: version.digest,
         },
-        "TaskGroups": [_group(version, count, settings, drain_s)],
+        "TaskGroups": [
+            _group(version, number, settings, drain_s) for number in sorted(set(numbers))
+        ],
     }
 
 
-def with_count(job: Job, count: int) -> Job:
-    """Return a job with another count and nothing else changed, for a job as Nomad holds it.
+def numbers_of(job: Mapping[str, Any]) -> frozenset[int]:
+    """Return the numbers of the replicas that a job, as Nomad holds it, is to run."""
+    if job.get("Stop"):
+        return frozenset()
+    found = (number_of(group["Name"]) for group in job["TaskGroups"] if group["Count"])
+    return frozenset(number for number in found if number is not None)
 
-    A job that runs is scaled like this and not built anew: another release of Serai, other settings
-    or the hand of an operator may have made it differ, which would restart every replica.
+
+def multiplied(held: Mapping[str, Any]) -> bool:
+    """Say whether somebody has given a replica's group a count: it would be several at once."""
+    groups = () if held.get("Stop") else held["TaskGroups"]
+    return any(group["Count"] > 1 and number_of(group["Name"]) is not None for group in groups)
+
+
+def others_of(held: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the groups of a job that are not called by a number: an operator's, not ours."""
+    if held.get("Stop"):
+        return []
+    return [group for group in held["TaskGroups"] if number_of(group["Name"]) is None]
+
+
+def with_replicas(
+    held: Mapping[str, Any], add: Collection[int], remove: Collection[int] = ()
+) -> Job:
+    """Return a job as Nomad holds it, with replicas more or less and nothing else changed.
+
+    A job that runs is never built anew: another release of Serai, other settings or the hand of an
+    operator may have made it differ, which would restart every replica. A new replica is a copy of
+    one that is there. With none left the job is a stopped one, which keeps the last of its groups,
+    since Nomad refuses a job without. Groups that are not called by a number are not ours and stay.
+    """
+    groups = held["TaskGroups"]
+    ours = numbers_of(held)
+    kept = [
+        {**group, "Count": 1} if number is not None else group
+        for group in groups
+        if (number := number_of(group["Name"])) is None or number in ours - set(remove)
+    ]
+    added = sorted(set(add) - ours)
+    kept += [{**groups[0], "Name": str(number), "Count": 1} for number in added]
+    return {**held, "TaskGroups": kept} if kept else {**held, "Stop": True}
+
+
+def with_drain(held: Mapping[str, Any], drain_s: float, settings: JobSettings) -> Job:
+    """Return a job as Nomad holds it whose replicas may take `drain_s` to answer, else the same.
+
+    Nomad changes that in place. A task that runs keeps the time that it was started with until
+    it is started anew, or its node's Nomad is.
     """
     groups = [
-        {**group, "Count": count} if group["Name"] == GROUP else group
-        for group in job["TaskGroups"]
+        _drained(group, drain_s, settings) if number_of(group["Name"]) is not None else group
+        for group in held["TaskGroups"]
     ]
-    return {**job, "TaskGroups": groups}
+    return {**held, "TaskGroups": groups}
+
+
+def _drained(group: Mapping[str, Any], drain_s: float, settings: JobSettings) -> dict[str, Any]:
+    """Return a group with another time to end, at most what the job was registered with."""
+    most = (group.get("Update") or {}).get("ProgressDeadline")
+    limit = nanoseconds(kill_timeout_s(drain_s, settings))
+    kill = {"KillTimeout": min(limit, most) if most else limit}
+    tasks = [task if task["Name"] == WAITING_TASK else {**task, **kill} for task in group["Tasks"]]
+    return {**group, "Tasks": tasks}
 
 
 def _update(settings: JobSettings) -> dict[str, Any]:
@@ -77,24 +142,17 @@ def _update(settings: JobSettings) -> dict[str, Any]:
     return {"MaxParallel": 0, "ProgressDeadline": nanoseconds(deadline_s)}
 
 
-def _group(version: Version, count: int, settings: JobSettings, drain_s: float) -> dict[str, Any]:
+def _group(version: Version, number: int, settings: JobSettings, drain_s: float) -> dict[str, Any]:
     tasks = tasks_of(version, drain_s, settings)
     logs_mib = settings.log_file_mib * settings.log_files * STREAMS_PER_TASK * len(tasks)
     group = {
-        "Name": GROUP,
-        "Count": count,
+        "Name": str(number),
+        "Count": 1,
         "Networks": [{"Mode": "host", "DynamicPorts": _ports(version)}],
         "RestartPolicy": _restart_policy(version, settings),
-        "ReschedulePolicy": {
-            "Unlimited": True,
-            "Attempts": 0,
-            "Interval": 0,
-            "Delay": nanoseconds(settings.reschedule_delay_s),
-            "DelayFunction": "exponential",
-            "MaxDelay": nanoseconds(
-                max(settings.reschedule_delay_s, settings.reschedule_delay_most_s)
-            ),
-        },
+        # What failed for good is replaced by the scheduler, which waits longer each time. What a
+        # lost node had gets another place from Nomad all the same.
+        "ReschedulePolicy": {"Unlimited": False, "Attempts": 0, "Interval": 0},
         # Also what says when a replica counts as healthy, since there is no deployment.
         "Migrate": {
             "MaxParallel": 1,
@@ -106,19 +164,19 @@ def _group(version: Version, count: int, settings: JobSettings, drain_s: float) 
         "Tasks": tasks,
     }
     if needs_cache_volume(version, settings):
-        volume = {"Type": "host", "Source": settings.cache_volume, "ReadOnly": True}
+        volume = {"Type": "host", "Source": settings.cache_volume, "ReadOnly": False}
         group["Volumes"] = {CACHE_VOLUME: {"Name": CACHE_VOLUME, **volume}}
     return group
 
 
 def _ports(version: Version) -> list[dict[str, Any]]:
-    pod = version.content.pod
-    inside = {"To": pod.port} if pod is not None and pod.containers else {}
+    port = version.content.inner_port
+    inside = {} if port is None else {"To": port}
     return [{"Label": port_label(index), **inside} for index in range(processes(version))]
 
 
 def _restart_policy(version: Version, settings: JobSettings) -> dict[str, Any]:
-    """Return how often a replica is started again on its node before it gets another place.
+    """Return how often a replica is started again on its node before it has failed for good.
 
     Several containers share the first one's network: none is started again without the others.
     """

@@ -14,6 +14,8 @@ MOST_ID_LENGTH = 128
 _PREFIX = re.compile(r"[a-z][a-z0-9]*")
 _API = r"[a-z](?:[-a-z0-9]*[a-z0-9])?"
 _VERSION = rf"v[1-9][0-9]*-[0-9a-f]{{{VERSION_DIGEST_LENGTH}}}"
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
+_REPLICA = re.compile(rf"(?P<api>{_API})\.(?P<version>{_VERSION})\.(?P<number>{_NUMBER.pattern})")
 _REST = re.compile(rf"(?P<api>{_API})--(?P<version>{_VERSION})")
 
 
@@ -51,6 +53,29 @@ def parse_id(prefix: str, job: str) -> JobName | None:
     if found is None or len(found["api"]) > MOST_API_LENGTH:
         return None
     return JobName(api=found["api"], version=found["version"])
+
+
+def replica_id(name: JobName, number: int) -> str:
+    """Return the id of a replica: what a job tells its tasks by `replica_template`."""
+    return f"{name.api}.{name.version}.{number}"
+
+
+def replica_template(version: Version) -> str:
+    """Return what Nomad makes the id of a replica from, in each of its groups."""
+    return f"{version.api}.{version.name}.${{NOMAD_GROUP_NAME}}"
+
+
+def number_of(text: str) -> int | None:
+    """Return the number that a group, or the end of a replica's id, is; None for another text."""
+    return int(text) if _NUMBER.fullmatch(text) else None
+
+
+def parse_replica(replica: str) -> tuple[JobName, int] | None:
+    """Return what a replica's id tells, None for an id that is not of that form."""
+    found = _REPLICA.fullmatch(replica)
+    if found is None or len(found["api"]) > MOST_API_LENGTH:
+        return None
+    return JobName(api=found["api"], version=found["version"]), int(found["number"])
 
 
 def check_prefix(prefix: str) -> None:

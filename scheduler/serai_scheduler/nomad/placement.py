@@ -4,24 +4,35 @@ Nomad's own account of a failed placement (AllocMetric of an evaluation) counts 
 gives no amounts; those come from its lists of nodes and allocations.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import msgspec
+from msgspec import field
+
 from serai.model import Value
+from serai_scheduler.nomad.fitting import fits, in_words, why_none_fits
+from serai_scheduler.nomad.where import ANYWHERE, DEFAULT_POOL, Asked, as_nomad_words_it
 
 NODES_SHOWN = 5
 MIB_PER_GIB = 1024
+SAME_KIND = "computed class ineligible"
+"""What Nomad says of a node that is like another one that it has looked at."""
 
 
 class Ask(Value):
-    """What one replica needs on one node."""
+    """What one replica needs on one node; `disk_mib` is for its files and logs."""
 
     cpu_mhz: int
     memory_mib: int
+    disk_mib: int = 0
 
 
 class Room(Value):
-    """What a node offers in all, and what of it is free; `takes` says whether it takes replicas."""
+    """What a node offers in all, and what of it is free; `takes` says whether it takes replicas.
+
+    `meta` holds those of its entries that were asked about.
+    """
 
     node: str
     takes: bool
@@ -29,6 +40,10 @@ class Room(Value):
     memory_mib: int
     free_cpu_mhz: int
     free_memory_mib: int
+    id: str = ""
+    pool: str = DEFAULT_POOL
+    node_class: str = ""
+    meta: dict[str, str] = field(default_factory=dict)
 
 
 class NotPlaced(Value):
@@ -41,11 +56,11 @@ class NotPlaced(Value):
 # What there is --------------------------------------------------------------------------------
 
 
-def ask_of(job: Mapping[str, Any]) -> Ask:
-    """Return what a replica of a job needs: its tasks that run at the same time, together."""
-    tasks = job["TaskGroups"][0]["Tasks"]
+def ask_of(group: Mapping[str, Any]) -> Ask:
+    """Return what a group of a job needs: its tasks that run at the same time, together."""
+    tasks = group["Tasks"]
     hooks = {task["Name"]: task.get("Lifecycle") for task in tasks}
-    return _together(
+    asked = _together(
         {
             task["Name"]: Ask(
                 cpu_mhz=task["Resources"]["CPU"], memory_mib=task["Resources"]["MemoryMB"]
@@ -54,6 +69,8 @@ def ask_of(job: Mapping[str, Any]) -> Ask:
         },
         hooks,
     )
+    disk_mib = (group.get("EphemeralDisk") or {}).get("SizeMB", 0)
+    return msgspec.structs.replace(asked, disk_mib=disk_mib)
 
 
 def rooms_of(
@@ -99,6 +116,7 @@ def _room(node: Mapping[str, Any], used: Sequence[Ask]) -> Room:
     cpu_mhz = offered["Cpu"]["CpuShares"] - (kept.get("Cpu") or {}).get("CpuShares", 0)
     memory_mib = offered["Memory"]["MemoryMB"] - (kept.get("Memory") or {}).get("MemoryMB", 0)
     return Room(
+        id=node["ID"],
         node=node["Name"],
         takes=(
             node["Status"] == "ready"
@@ -109,6 +127,8 @@ def _room(node: Mapping[str, Any], used: Sequence[Ask]) -> Room:
         memory_mib=memory_mib,
         free_cpu_mhz=cpu_mhz - sum(ask.cpu_mhz for ask in used),
         free_memory_mib=memory_mib - sum(ask.memory_mib for ask in used),
+        pool=node.get("NodePool") or DEFAULT_POOL,
+        node_class=node.get("NodeClass") or "",
     )
 
 
@@ -116,18 +136,49 @@ def _room(node: Mapping[str, Any], used: Sequence[Ask]) -> Room:
 
 
 def why_not_placed(
-    ask: Ask, rooms: Sequence[Room], metric: Mapping[str, Any], mhz_per_core: int
+    ask: Ask,
+    rooms: Sequence[Room],
+    metric: Mapping[str, Any],
+    mhz_per_core: int,
+    where: Asked = ANYWHERE,
 ) -> NotPlaced:
-    """Explain a failed placement; `metric` is FailedTGAllocs of the group in the evaluation."""
-    open_rooms = [room for room in rooms if room.takes]
-    if not open_rooms:
-        closed = len(rooms)
+    """Explain a failed placement; `metric` is FailedTGAllocs of the group in the evaluation.
+
+    `where` says which of the nodes may take it.
+    """
+    if not rooms:
         return NotPlaced(
             may_clear=True,
-            reason=f"no node takes replicas: {closed} known, all of them down, cordoned or draining"
-            if closed
-            else "no node takes replicas: none is known; start an agent on one",
+            reason="no node takes replicas: none is known; start an agent on one",
         )
+    fitting = [room for room in rooms if fits(room, where)]
+    if not fitting:
+        return NotPlaced(may_clear=False, reason=why_none_fits(rooms, where))
+    open_rooms = [room for room in fitting if room.takes]
+    if not open_rooms:
+        these = in_words(where)
+        which = f"no node {these} takes" if these else "no node takes"
+        return NotPlaced(
+            may_clear=True,
+            reason=f"{which} replicas: {len(fitting)} known, all of them down, cordoned or "
+            "draining",
+        )
+    told = _without(metric, as_nomad_words_it(where))
+    return _without_room(ask, open_rooms, told, mhz_per_core)
+
+
+def _without(metric: Mapping[str, Any], asked: Collection[str]) -> Mapping[str, Any]:
+    """Return Nomad's account without the nodes that the spec does not want."""
+    filtered = metric.get("ConstraintFiltered") or {}
+    left_out = {*asked, SAME_KIND} if asked else set()
+    kept = {text: count for text, count in filtered.items() if text not in left_out}
+    return {**metric, "ConstraintFiltered": kept}
+
+
+def _without_room(
+    ask: Ask, open_rooms: Sequence[Room], metric: Mapping[str, Any], mhz_per_core: int
+) -> NotPlaced:
+    """Explain it where nodes would take it, if they had what it needs."""
     asked = _amounts(ask.cpu_mhz, ask.memory_mib, mhz_per_core)
     if not any(_holds(room.cpu_mhz, room.memory_mib, ask) for room in open_rooms):
         largest = max(open_rooms, key=lambda room: (room.memory_mib, room.cpu_mhz))
@@ -141,7 +192,7 @@ def why_not_placed(
     exhausted = [text for text, _ in _counts(metric, "DimensionExhausted")]
     if filtered and not exhausted:
         return NotPlaced(may_clear=False, reason=f"no node can ever run it: {'; '.join(filtered)}")
-    others = [_exhausted(text) for text in exhausted if text not in ("cpu", "memory")]
+    others = [_exhausted(text, ask) for text in exhausted if text not in ("cpu", "memory")]
     shown = [
         f"{room.node} {_amounts(room.free_cpu_mhz, room.free_memory_mib, mhz_per_core)}"
         for room in open_rooms[:NODES_SHOWN]
@@ -166,6 +217,7 @@ def _filtered(text: str, count: int) -> str:
         "missing drivers": f"{nodes} without a driver that it needs (is dockerd running there?)",
         "missing devices": f"{nodes} without such a GPU",
         "missing compatible host volumes": f"{nodes} without a host volume that it needs",
+        SAME_KIND: f"{nodes} like another one that cannot",
     }
     if text in known:
         return known[text]
@@ -174,7 +226,9 @@ def _filtered(text: str, count: int) -> str:
     return f"{nodes} that do not meet {text}"
 
 
-def _exhausted(text: str) -> str:
+def _exhausted(text: str, ask: Ask) -> str:
+    if text == "disk":
+        return f"no more disk: its files and logs may take {ask.disk_mib}Mi"
     if text.startswith("devices:"):
         return "all GPUs are taken"
     return f"no more {text}"

@@ -9,38 +9,27 @@ import msgspec
 
 from serai.errors import ConfigError
 from serai.model import Version
-from serai.sharing import processes, shares
+from serai.runtime_options import runtime_options
+from serai.sharing import processes
+from serai.spec.types import Predictor
+from serai_scheduler.nomad.names import replica_template
 from serai_scheduler.nomad.places import Places
 from serai_scheduler.nomad.settings import JobSettings
 from serai_scheduler.nomad.text import literal, literals, template_of_json
+from serai_scheduler.nomad.waiting import waiting_arguments
 
 SHELL = "/bin/sh"
+PORT_PREFIX = "http_"
 CONFIG_FILE = "local/config.json"
 STATUS_FILE = "status.json"
 """Below the task's `local` folder, where Nomad's own calls can read it."""
 
 IN_FOLDER = 'cd "$0" && exec "$@"'
-WAIT = """\
-limit=$1; shift
-waited=0
-for file in "$@"; do
-  until [ -e "$file" ]; do
-    if [ "$waited" -ge "$limit" ]; then
-      echo "gave up after $limit s: this node's agent has not made $file" >&2
-      exit 1
-    fi
-    [ $((waited % 30)) -ne 0 ] || echo "waiting until this node's agent has made $file" >&2
-    sleep 1
-    waited=$((waited + 1))
-  done
-done
-"""
-"""Arguments: the most seconds in all, then the files."""
 
 
 def port_label(process: int) -> str:
     """Return how Nomad calls the port of a process (counted from 0)."""
-    return f"http_{process}"
+    return f"{PORT_PREFIX}{process}"
 
 
 def identity(version: Version) -> dict[str, str]:
@@ -48,7 +37,7 @@ def identity(version: Version) -> dict[str, str]:
     return {
         "SERAI_API": version.api,
         "SERAI_VERSION": version.name,
-        "SERAI_REPLICA": "${NOMAD_ALLOC_ID}",
+        "SERAI_REPLICA": replica_template(version),
     }
 
 
@@ -66,73 +55,78 @@ def program(version: Version, places: Places, settings: JobSettings) -> dict[str
             )
     task: dict[str, Any] = {"Driver": settings.program_driver}
     if content.predictor is not None:
-        command, *arguments = _runtime_command(version, places, settings)
-        config = msgspec.json.encode(content.predictor.config, order="sorted").decode()
-        task["Templates"] = [
-            {
-                "EmbeddedTmpl": template_of_json(config),
-                "DestPath": CONFIG_FILE,
-                "ChangeMode": "noop",
-            }
-        ]
+        host = f"${{NOMAD_IP_{port_label(0)}}}"
+        command, *arguments = runtime_command(version, places, host, settings)
+        task["Templates"] = [config_template(content.predictor)]
     elif content.pod is not None and content.pod.command:
         folder = literal(places.bundle) or "${NOMAD_TASK_DIR}"
         command, arguments = SHELL, ["-c", IN_FOLDER, folder, *literals(content.pod.command)]
     else:
         raise ConfigError(f"{version.api} has neither a predictor nor a command to run")
     task["Config"] = {"command": command, "args": arguments}
-    task["Env"] = _environment(version, places, settings)
+    temporary = "${NOMAD_TASK_DIR}/../tmp"  # each task has this folder, in a chroot too
+    task["Env"] = environment(version, places, temporary, settings)
     return task
+
+
+def config_template(predictor: Predictor) -> dict[str, Any]:
+    """Return the template that makes a predictor's `config` a file."""
+    config = msgspec.json.encode(predictor.config, order="sorted").decode()
+    return {
+        "EmbeddedTmpl": template_of_json(config),
+        "DestPath": CONFIG_FILE,
+        "ChangeMode": "noop",
+    }
 
 
 def waiting(places: Places, settings: JobSettings) -> dict[str, Any]:
     """Return `Driver` and `Config` of the task that waits for the node's agent."""
-    arguments = ["-c", literal(WAIT), "wait", str(settings.prepare_limit_s)]
+    arguments = waiting_arguments(places, settings.cache_dir, settings.prepare_limit_s)
     return {
         "Driver": settings.program_driver,
-        "Config": {"command": SHELL, "args": [*arguments, *literals(places.markers)]},
+        "Config": {"command": SHELL, "args": literals(arguments)},
     }
 
 
-def _runtime_command(version: Version, places: Places, settings: JobSettings) -> list[str]:
-    """Return the same options as on one machine; all that the runtime reads is fixed in the job."""
-    content, predictor = version.content, version.content.predictor
+def runtime_command(
+    version: Version, places: Places, host: str, settings: JobSettings
+) -> list[str]:
+    """Return the same options as on one machine; all that the runtime reads is fixed in the job.
+
+    `host` is the address to listen on. Environment and bundle lie in a container as on its node.
+    """
+    predictor = version.content.predictor
     assert predictor is not None
-    count = processes(version)
     bundle = literal(places.bundle)
-    capacities = shares(content.concurrency_per_replica, count)
-    ports = ",".join(f"${{NOMAD_PORT_{port_label(index)}}}" for index in range(count))
-    command = [
+    ports = (f"${{NOMAD_PORT_{port_label(index)}}}" for index in range(processes(version)))
+    return [
         *(literal(f"{places.environment}/bin/python"), "-m", "serai_runtime"),
         f"{bundle}/{literal(predictor.path)}",
-        *("--host", f"${{NOMAD_IP_{port_label(0)}}}"),
-        *("--port", ports),
-        *("--threads", str(predictor.threads)),
-        *("--concurrency", ",".join(str(capacity) for capacity in capacities)),
+        *("--host", host),
+        *("--port", ",".join(ports)),
         *("--config", "${NOMAD_TASK_DIR}/" + CONFIG_FILE.removeprefix("local/")),
         *("--body-max-bytes", str(settings.body_max_bytes)),
         *("--total-timeout-s", f"{settings.total_timeout_s:g}"),
         *("--drain-limit-s", f"{settings.max_kill_timeout_s:g}"),
         *("--project-dir", bundle),
-        *("--log-format", "json"),
-        *("--api", version.api),
-        *("--version-name", version.name),
-        *("--replica", "${NOMAD_ALLOC_ID}"),
+        *("--replica", replica_template(version)),
         *("--status-file", "${NOMAD_TASK_DIR}/" + STATUS_FILE),
+        *runtime_options(version),
     ]
-    if predictor.batch is not None:
-        command += ["--batch-max-size", str(predictor.batch.max_size)]
-        command += ["--batch-max-wait-ms", f"{predictor.batch.max_wait_ms:g}"]
-    return command
 
 
-def _environment(version: Version, places: Places, settings: JobSettings) -> dict[str, str]:
-    """Return a program's variables: Nomad fills in those of a value that it knows, no others."""
+def environment(
+    version: Version, places: Places, temporary: str, settings: JobSettings
+) -> dict[str, str]:
+    """Return a program's variables: Nomad fills in those of a value that it knows, no others.
+
+    `temporary` is the folder for what it writes on the side.
+    """
     content = version.content
     path = settings.path
     if places.environment:
         path = f"{places.environment}/bin:{path}"
-    environment = {
+    usual = {
         "PATH": path,
         "HOME": "${NOMAD_TASK_DIR}",
         "LANG": "C.UTF-8",
@@ -140,12 +134,12 @@ def _environment(version: Version, places: Places, settings: JobSettings) -> dic
         "PYTHONDONTWRITEBYTECODE": "1",  # bundle and environment are shared and read-only
     }
     if content.compute.gpu == 0:
-        environment["CUDA_VISIBLE_DEVICES"] = ""
+        usual["CUDA_VISIBLE_DEVICES"] = ""
     return {
-        **environment,
+        **usual,
         **content.env,
         **_python_path(version, places),
-        "TMPDIR": "${NOMAD_TASK_DIR}/../tmp",  # each task has this folder, in a chroot too
+        "TMPDIR": temporary,
         "PORT": f"${{NOMAD_PORT_{port_label(0)}}}",
         **identity(version),
     }

@@ -1,4 +1,4 @@
-"""From Nomad's allocations to replicas: their state, and the reason for it in words. Pure."""
+"""From one of Nomad's allocations to the replica that it is: state and reason. Pure."""
 
 import signal
 from collections.abc import Mapping, Sequence
@@ -6,13 +6,20 @@ from datetime import datetime
 from typing import Any
 
 from serai.model import TERMINAL, Exit, Replica, ReplicaState, Server
-from serai_scheduler.nomad.names import parse_id
+from serai_scheduler.nomad.driver_words import in_words
+from serai_scheduler.nomad.names import JobName, replica_id
+from serai_scheduler.nomad.programs import PORT_PREFIX, port_label
 from serai_scheduler.nomad.tasks import MAIN_TASK, WAITING_TASK
 from serai_scheduler.nomad.text import NANOSECONDS
 
 SHELL_OFFSET = 128
 """Nomad adds it to a signal's number and calls that the exit code, as shells do."""
-QUIET = ("Received", "Task Setup", "Started", "Terminated", "Restarting", "Not Restarting")
+NO_COMMAND = 127
+"""What shells and the init of a container say of a command that they do not find."""
+QUIET = (
+    *("Received", "Task Setup", "Started", "Terminated", "Restarting", "Not Restarting"),
+    *("Killing", "Killed"),
+)
 """Events that say nothing beyond the state that they led to."""
 
 Allocation = Mapping[str, Any]
@@ -20,22 +27,23 @@ Task = Mapping[str, Any]
 
 
 def replica_of(
-    allocation: Allocation, prefix: str, servers: Sequence[Server], processes: int
-) -> Replica | None:
-    """Return the replica that an allocation is; None for a job that is not ours.
+    allocation: Allocation, name: JobName, number: int, wanted: bool, servers: Sequence[Server]
+) -> Replica:
+    """Return the replica of this number whose newest allocation this is.
 
-    `servers` are those of it that pass their checks in Consul, `processes` how many there will be.
+    `wanted` says whether its job still has its group: then Nomad gives it another allocation when
+    this one is lost or stopped. `servers` are those of its id that pass their checks in Consul;
+    those of an earlier allocation are left out by their ports.
     """
-    name = parse_id(prefix, allocation["JobID"])
-    if name is None:
-        return None
+    ports = ports_of(allocation)
+    servers = [server for server in servers if server.port in ports]
     main = (allocation.get("TaskStates") or {}).get(MAIN_TASK) or {}
-    state, reason = _state(allocation, main, len(servers), processes)
+    state, reason = _state(allocation, main, wanted, len(servers), len(ports))
     alive = state not in TERMINAL
-    draining = state is ReplicaState.DRAINING
-    ended = _seconds(main.get("FinishedAt")) or allocation["ModifyTime"] / NANOSECONDS
+    draining = not wanted or allocation["DesiredStatus"] != "run"
+    ended = seconds_of(main.get("FinishedAt")) or allocation["ModifyTime"] / NANOSECONDS
     return Replica(
-        id=allocation["ID"],
+        id=replica_id(name, number),
         api=name.api,
         version=name.version,
         node=allocation.get("NodeName") or "",
@@ -49,21 +57,50 @@ def replica_of(
     )
 
 
+def has_left(allocation: Allocation) -> bool:
+    """Say whether it is none for its group any more, so that Nomad places another."""
+    wanted: str = allocation["DesiredStatus"]
+    return wanted != "run" or allocation["ClientStatus"] == "lost"
+
+
+def ports_of(allocation: Allocation) -> frozenset[int]:
+    """Return the ports that its processes serve on; none before it is placed."""
+    shared = (allocation.get("AllocatedResources") or {}).get("Shared") or {}
+    found = shared.get("Ports") or ()
+    return frozenset(port["Value"] for port in found if port["Label"].startswith(PORT_PREFIX))
+
+
+def first_port(allocation: Allocation) -> Mapping[str, Any] | None:
+    """Return the port of its first process as Nomad tells it, None before it is placed."""
+    shared = (allocation.get("AllocatedResources") or {}).get("Shared") or {}
+    wanted = port_label(0)
+    return next((port for port in shared.get("Ports") or () if port["Label"] == wanted), None)
+
+
+def began_at_s(allocation: Allocation) -> float:
+    """Return when its task began to run, or when it was placed."""
+    main = (allocation.get("TaskStates") or {}).get(MAIN_TASK) or {}
+    return seconds_of(main.get("StartedAt")) or allocation["CreateTime"] / NANOSECONDS
+
+
 def _state(
-    allocation: Allocation, main: Task, ready: int, processes: int
+    allocation: Allocation, main: Task, wanted: bool, ready: int, processes: int
 ) -> tuple[ReplicaState, str]:
-    client, wanted = allocation["ClientStatus"], allocation["DesiredStatus"]
+    client, runs_on = allocation["ClientStatus"], allocation["DesiredStatus"] == "run"
+    node = allocation.get("NodeName") or "its node"
+    if wanted and has_left(allocation):
+        return ReplicaState.PENDING, f"it has to leave {node} and waits for another place"
     if client == "lost":
-        return ReplicaState.LOST, f"its node {allocation.get('NodeName') or ''} is gone"
+        return ReplicaState.LOST, f"{node} is gone"
     if client == "unknown":
-        return ReplicaState.LOST, f"its node {allocation.get('NodeName') or ''} does not answer"
+        return ReplicaState.LOST, f"{node} does not answer"
     if client in ("complete", "failed"):
         return _ended(allocation, main, wanted)
-    if wanted != "run":
+    if not wanted or not runs_on:
         return ReplicaState.DRAINING, "finishing what is in flight"
     if main.get("State") != "running":
         return _before(allocation, main)
-    if ready >= processes:
+    if ready and ready >= processes:
         return ReplicaState.READY, ""
     if ready:
         return ReplicaState.LOADING, f"{ready} of {processes} processes ready"
@@ -85,21 +122,30 @@ def _before(allocation: Allocation, main: Task) -> tuple[ReplicaState, str]:
     return ReplicaState.STARTING, _last_words(main) or "starting"
 
 
-def _ended(allocation: Allocation, main: Task, wanted: str) -> tuple[ReplicaState, str]:
-    if wanted != "run" and allocation["ClientStatus"] == "complete":
+def _ended(allocation: Allocation, main: Task, wanted: bool) -> tuple[ReplicaState, str]:
+    if not wanted and allocation["ClientStatus"] == "complete":
         found = exit_of(main)
         killed = found is not None and found.signal == "SIGKILL"
         return ReplicaState.STOPPED, "killed: it had not ended in its time" if killed else ""
-    waiting = (allocation.get("TaskStates") or {}).get(WAITING_TASK) or {}
-    if waiting.get("Failed"):
-        return ReplicaState.FAILED, "its node did not get its environment and bundle in time"
+    if waited_in_vain(allocation):
+        return ReplicaState.FAILED, "its node could not get its environment or bundle"
     found = exit_of(main)
     if found is None:
-        told = _last_words(main) or allocation.get("ClientDescription") or "it could not start"
+        waiting = (allocation.get("TaskStates") or {}).get(WAITING_TASK) or {}
+        told = _last_words(main) or _last_words(waiting) or allocation.get("ClientDescription")
+        told = told or "it could not start"
         return ReplicaState.FAILED, told
     if found.exit_code == 0:
         return ReplicaState.FAILED, "it ended by itself with exit code 0"
+    if found.exit_code == NO_COMMAND:
+        return ReplicaState.FAILED, f"{found}: its command, or that one's Python, is not there"
     return ReplicaState.FAILED, str(found)
+
+
+def waited_in_vain(allocation: Allocation) -> bool:
+    """Say whether it ended before the task that serves, for lack of what its node had to get."""
+    waiting = (allocation.get("TaskStates") or {}).get(WAITING_TASK) or {}
+    return bool(waiting.get("Failed")) and exit_of(waiting) is not None
 
 
 def exit_of(task: Task) -> Exit | None:
@@ -131,14 +177,14 @@ def _events(task: Task) -> Sequence[Mapping[str, Any]]:
 def _last_words(task: Task) -> str:
     """Return the last event that says more than the state, such as that an image is pulled."""
     words = [event.get("DisplayMessage") or "" for event in _events(task) if _tells(event)]
-    return words[-1] if words else ""
+    return in_words(words[-1]) if words else ""
 
 
 def _tells(event: Mapping[str, Any]) -> bool:
     return event["Type"] not in QUIET and bool(event.get("DisplayMessage"))
 
 
-def _seconds(moment: str | None) -> float | None:
+def seconds_of(moment: str | None) -> float | None:
     """Return seconds since 1970; Nomad writes nine digits after the point, or nothing."""
     if not moment:
         return None

@@ -7,9 +7,6 @@ from msgspec import Meta
 from serai.model import Value
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-MIN_RESCHEDULE_DELAY_S = 5.0
-"""Nomad refuses a job that would try again sooner."""
-
 Amount = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(ge=0)]
 
@@ -18,7 +15,12 @@ class JobSettings(Value):
     """Settings of the jobs; whoever changes one restarts replicas when their job is built anew.
 
     `cache_dir` is the folder of the agents' caches, the same on each node; `platform` is what they
-    say of their nodes. `program_driver` runs predictors and programs; `exec` shows them of the node
+    say of their nodes. With `predictor_image`, predictors run in containers of that image, in
+    whose name `{python}` is the version's ("3.11"); `platform` is then what is in it, and the
+    agents' `image_platform` has to be the same. `image_user` is who they are there,
+    `temporary_mib` bounds the `/tmp` that counts as their memory.
+
+    `program_driver` runs predictors and programs; `exec` shows them of the node
     only what Nomad's client is told to show, so that it needs `cache_volume`, a host volume of that
     name over `cache_dir`. `mhz_per_core` is what Nomad counts for a core of these nodes.
     `default_memory_mib` is asked for where a spec sets no limit.
@@ -36,14 +38,15 @@ class JobSettings(Value):
     cache_dir: str = "/var/lib/serai/cache"
     cache_volume: str = "serai-cache"
     platform: str = "linux-x86_64-glibc-2.36"
+    predictor_image: str = ""
+    image_user: str = "65534:65534"
+    temporary_mib: Amount = 64
     path: str = DEFAULT_PATH
     mhz_per_core: Amount = 1000
     default_memory_mib: Amount = 512
     restarts: int = 2
     restart_interval_s: Annotated[float, Meta(ge=5)] = 600.0
     restart_delay_s: Seconds = 1.0
-    reschedule_delay_s: Annotated[float, Meta(ge=MIN_RESCHEDULE_DELAY_S)] = 5.0
-    reschedule_delay_most_s: Seconds = 300.0
     healthy_after_s: Seconds = 1.0
     healthy_within_s: Seconds = 1800.0
     check_timeout_s: Annotated[float, Meta(ge=1)] = 2.0

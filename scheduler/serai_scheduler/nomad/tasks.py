@@ -5,7 +5,8 @@ from typing import Any
 from serai.consul.services import service_name
 from serai.model import Version
 from serai.sharing import processes, shares
-from serai_scheduler.nomad.containers import container, container_name
+from serai_scheduler.nomad.containers import container, container_name, predictor_container
+from serai_scheduler.nomad.names import replica_template
 from serai_scheduler.nomad.places import Places, places_of
 from serai_scheduler.nomad.programs import port_label, program, waiting
 from serai_scheduler.nomad.settings import JobSettings
@@ -30,19 +31,22 @@ DRAIN_SLACK_S = 5.0
 def tasks_of(version: Version, drain_s: float, settings: JobSettings) -> list[dict[str, Any]]:
     """Return all tasks of a replica, the order without meaning; raise ConfigError as `program`."""
     places = places_of(version, settings)
-    kill_timeout_s = min(drain_s + DRAIN_SLACK_S, settings.max_kill_timeout_s)
+    limit_s = kill_timeout_s(drain_s, settings)
     pod = version.content.pod
     specs = pod.containers if pod is not None else ()
     resources = _resources(version, max(1, len(specs)), settings)
-    main = (
-        container(version, 0, MAIN_TASK, settings) if specs else program(version, places, settings)
-    )
+    if specs:
+        main = container(version, 0, MAIN_TASK, settings)
+    elif version.content.predictor is not None and settings.predictor_image:
+        main = predictor_container(version, places, settings)
+    else:
+        main = program(version, places, settings)
     tasks = [
         {
             "Name": MAIN_TASK,
             "Leader": True,  # it ends first, and with it the replica
             **main,
-            **_common(settings, kill_timeout_s),
+            **_common(settings, limit_s),
             "ShutdownDelay": nanoseconds(settings.leave_s),
             "Resources": resources[0],
             "Services": services(version, settings),
@@ -54,18 +58,24 @@ def tasks_of(version: Version, drain_s: float, settings: JobSettings) -> list[di
                 "Name": container_name(index, spec),
                 "Lifecycle": {"Hook": "poststart", "Sidecar": True},
                 **container(version, index, MAIN_TASK, settings),
-                **_common(settings, kill_timeout_s),
+                **_common(settings, limit_s),
                 "Resources": resources[index],
             }
         )
     if places.markers:
         tasks.insert(0, _waiting_task(places, settings))
     if needs_cache_volume(version, settings):
-        for task in tasks:
+        for task in (task for task in tasks if task["Driver"] == "exec"):
+            asks = task["Name"] == WAITING_TASK  # for which it leaves a file
             task["VolumeMounts"] = [
-                {"Volume": CACHE_VOLUME, "Destination": settings.cache_dir, "ReadOnly": True}
+                {"Volume": CACHE_VOLUME, "Destination": settings.cache_dir, "ReadOnly": not asks}
             ]
     return tasks
+
+
+def kill_timeout_s(drain_s: float, settings: JobSettings) -> float:
+    """Return how long a replica has to end whose answers may take `drain_s`."""
+    return min(drain_s + DRAIN_SLACK_S, settings.max_kill_timeout_s)
 
 
 def needs_cache_volume(version: Version, settings: JobSettings) -> bool:
@@ -95,7 +105,7 @@ def services(version: Version, settings: JobSettings) -> list[dict[str, Any]]:
             "AddressMode": "host",
             "Meta": {
                 "version": version.name,
-                "replica": "${NOMAD_ALLOC_ID}",
+                "replica": replica_template(version),
                 "process": str(index),
                 "capacity": str(capacity),
             },
@@ -105,10 +115,10 @@ def services(version: Version, settings: JobSettings) -> list[dict[str, Any]]:
     ]
 
 
-def _common(settings: JobSettings, kill_timeout_s: float) -> dict[str, Any]:
+def _common(settings: JobSettings, limit_s: float) -> dict[str, Any]:
     return {
         "KillSignal": "SIGTERM",
-        "KillTimeout": nanoseconds(kill_timeout_s),
+        "KillTimeout": nanoseconds(limit_s),
         "LogConfig": {"MaxFiles": settings.log_files, "MaxFileSizeMB": settings.log_file_mib},
     }
 

@@ -28,9 +28,15 @@ def same(name: str, job: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_job_is_what_it_was(shape: str) -> None:
-    same(shape, job_of(SHAPES[shape](), 2, SETTINGS))
+    same(shape, job_of(SHAPES[shape](), [1, 2], SETTINGS))
+
+
+@pytest.mark.parametrize("shape", ["predictor", "batching"])
+def test_a_predictor_in_an_image(shape: str) -> None:
+    settings = msgspec.structs.replace(SETTINGS, predictor_image="serai-predictor:{python}")
+    same(f"{shape}-docker", job_of(SHAPES[shape](), [1], settings))
 
 
 def test_a_predictor_in_a_root_of_its_own() -> None:
     settings = msgspec.structs.replace(SETTINGS, program_driver="exec")
-    same("predictor-exec", job_of(predictor(), 2, settings))
+    same("predictor-exec", job_of(predictor(), [1, 2], settings))

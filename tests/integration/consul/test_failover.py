@@ -13,7 +13,7 @@ from serai.clock import SystemClock
 from serai.consul.client import ConsulClient, ConsulSettings
 from serai.consul.lease import ConsulLease
 from serai.consul.store import ConsulStore
-from serai.engine import LogLine, LogQuery
+from serai.engine import USUAL_DRAIN_S, EngineNode, LogLine, LogQuery
 from serai.errors import Refused
 from serai.lease import LeaseSettings
 from serai.model import Replica, ReplicaState, Version
@@ -54,17 +54,34 @@ class SharedEngine:
                     )
         return tuple(self._replicas.values())
 
-    async def start(self, name: str, version: Version, epoch: int) -> None:
-        self._heed(epoch)
-        if name not in self._replicas:
-            self.starts[name] += 1
-            number = int(name.rpartition(".")[2])
-            starting = ReplicaState.STARTING
-            self._replicas[name] = replica(version.name, number, starting, api=version.api)
+    async def nodes(self) -> Sequence[EngineNode]:
+        return (EngineNode(name="node", takes=True),)
 
-    async def stop(self, name: str, grace_s: float, epoch: int) -> None:
+    async def take(self, node: str, takes: bool, epoch: int) -> None:
+        raise AssertionError("nobody asked for that")
+
+    async def start(
+        self,
+        replicas: Sequence[str],
+        version: Version,
+        epoch: int,
+        drain_s: float = USUAL_DRAIN_S,
+    ) -> None:
         self._heed(epoch)
-        self._replicas.pop(name, None)
+        for name in replicas:
+            if name not in self._replicas:
+                self.starts[name] += 1
+                number = int(name.rpartition(".")[2])
+                starting = ReplicaState.STARTING
+                self._replicas[name] = replica(version.name, number, starting, api=version.api)
+
+    async def grant(self, version: Version, drain_s: float, epoch: int) -> None:
+        self._heed(epoch)
+
+    async def stop(self, replicas: Sequence[str], grace_s: float, epoch: int) -> None:
+        self._heed(epoch)
+        for name in replicas:
+            self._replicas.pop(name, None)
 
     async def forget(self, api: str, epoch: int) -> None:
         self._heed(epoch)

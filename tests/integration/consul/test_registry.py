@@ -30,13 +30,13 @@ def put(agent: ConsulAgent, path: str, body: Any = None) -> None:
         return
 
 
-def register(agent: ConsulAgent, one: Server) -> None:
+def register(agent: ConsulAgent, one: Server, **meta: str) -> None:
     instance = {
         "ID": one.id,
         "Name": service_name(one.api),
         "Address": one.host,
         "Port": one.port,
-        "Meta": meta_of(one, 0),
+        "Meta": {**meta_of(one, 0), **meta},
         "Check": {"CheckID": f"ready:{one.id}", "TTL": "1h", "Status": "passing"},
     }
     put(agent, "service/register", instance)
@@ -113,3 +113,24 @@ async def test_run_again_after_its_end_it_follows_again(tmp_path: Path) -> None:
                 running.cancel()
                 await asyncio.gather(running, return_exceptions=True)
                 put(agent, f"service/deregister/{old.id}")
+
+
+async def test_an_instance_that_cannot_be_read_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was told at each change when no other instance of its service could be read."""
+
+    def told() -> int:
+        return sum("takes no traffic" in record.message for record in caplog.records)
+
+    odd, good = server(api="odd"), server(api="odd", number=2)
+    with consul(tmp_path / "own") as agent:
+        register(agent, odd, process="-1")
+        async with followed(agent) as registry:
+            await auntil(lambda: told() == 1)
+            for _ in range(2):
+                register(agent, good)
+                await until(registry, lambda found: found == (good,))
+                put(agent, f"service/deregister/{good.id}")
+                await until(registry, lambda found: found == ())
+    assert told() == 1

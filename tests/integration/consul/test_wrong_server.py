@@ -12,6 +12,7 @@ from serai.consul.store import ConsulStore
 from serai.errors import ConfigError, Unavailable
 from serai.lease import LeaseSettings
 from serai.store import Write
+from tests.integration.cli.servers import sending, server
 from tests.support.wait import auntil
 from tests.support.wrong_server import wrong_server
 
@@ -42,6 +43,14 @@ async def test_another_server_in_consuls_place_is_unavailable(body: bytes, heade
         assert not running.done(), "the registry asks again"
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_certificate_of_another_ca_is_told_with_what_to_do() -> None:
+    with server(sending(b"[]"), secure=True) as url:
+        settings = ConsulSettings(host="localhost", port=int(url.rpartition(":")[2]), tls=True)
+        async with ConsulClient(settings) as client:
+            with pytest.raises(Unavailable, match=r"cannot be verified \(self-signed.*`consul.ca`"):
+                await client.get("/v1/kv/a")
 
 
 @pytest.mark.parametrize("token", ["secret\n", "se\r\nX-Other: cret", "secrét"])

@@ -19,6 +19,7 @@ from serai.clock import SystemClock
 from serai.errors import ConfigError, Unavailable
 from serai.routes import Route
 from serai_agent.edge.gateway import HaproxyGateway
+from tests.integration.edge.asking import get
 from tests.support.gateways import FEW_SLOTS, PROGRAMS, Edge, route
 from tests.support.ports import free_port
 from tests.support.wait import auntil
@@ -58,6 +59,29 @@ async def test_a_haproxy_that_was_killed_comes_back_with_everything(
     async with client.get(f"{one.url}/iris") as response:
         assert response.status == 200
     assert one.gateway.pid() not in (None, pid)
+
+
+async def test_what_was_let_in_is_answered_while_others_are_refused(one: Edge) -> None:
+    backend = await one.backend("x")
+    await one.gateway.apply([route()], [backend.server()])
+    reader, writer = await asyncio.open_connection("127.0.0.1", one.port)
+    writer.write(b"GET /iris HTTP/1.1\r\n")
+    await writer.drain()
+    ending = asyncio.create_task(one.gateway.stop(5.0))
+    await auntil(lambda: _is_refused(one.port))
+    writer.write(b"Host: x\r\nConnection: close\r\n\r\n")
+    assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+    await ending
+    assert one.gateway.pid() is None
+
+
+def _is_refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 async def test_another_port_is_taken_over_by_one_reload(
@@ -271,3 +295,26 @@ async def test_an_api_that_changes_its_class_keeps_serving(
         await auntil(moved)
     reading = await one.gateway.read()
     assert (reading.reloads, reading.repairs, reading.revisions) == (0, 0, {"iris": 5})
+
+
+async def test_a_gateway_that_drains_says_so_and_serves_on(
+    one: Edge, client: aiohttp.ClientSession
+) -> None:
+    backend = await one.backend("x")
+    await one.gateway.apply([route()], [backend.server()])
+    health = f"{one.url}/_serai/healthz"
+    assert (await get(client, health))[0] == 200
+    await one.gateway.drain()
+    assert (await get(client, health))[0] == 503
+    status, headers, _ = await get(client, f"{one.url}/iris")
+    assert status == 200
+    assert headers["connection"] == "close", "whoever keeps connections goes elsewhere, too"
+    more = [route(f"api{n}") for n in range(6)]  # for which it has to reload
+    await one.gateway.apply([route(), *more], [backend.server()])
+    assert one.gateway.reloads == 1
+    assert (await get(client, health))[0] == 503
+    one.gateway.detach()
+    again = one.attach()
+    await again.start()
+    assert (await get(client, health))[0] == 200, "the next agent means it to serve"
+    assert again.reloads == 0

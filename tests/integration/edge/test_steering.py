@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections import Counter
 
 import aiohttp
@@ -80,6 +81,28 @@ async def test_held_and_running_requests_survive_a_reload(
         return sum(v.completions for v in versions if v.api == "asleep") == 5
 
     await auntil(counted_once, what="a request that was handed over is one request")
+
+
+async def test_a_reload_by_somebody_else_has_all_that_was_ordered(
+    one: Edge, client: aiohttp.ClientSession
+) -> None:
+    """The files were those of the start: every API was unknown until the next pass."""
+    backend = await one.backend("ready")
+    routes = [route("ready"), route("asleep")]
+    await one.gateway.apply(routes, [backend.server("ready", capacity=3)])
+    held = [asyncio.create_task(get(client, f"{one.url}/asleep")) for _ in range(3)]
+
+    async def holds() -> bool:
+        return sum(v.held for v in (await one.gateway.read()).versions) == 3
+
+    await auntil(holds)
+    await ask(one.folder / "master.sock", "reload")
+    assert (await get(client, f"{one.url}/ready"))[0] == 200
+    waking = await one.backend("awake")
+    both = [backend.server("ready", capacity=3), waking.server("asleep")]
+    await one.gateway.apply(routes, both)
+    assert [status for status, _, _ in await asyncio.gather(*held)] == [200] * 3
+    assert one.gateway.repairs == 0, "what was reloaded is what was ordered"
 
 
 async def test_a_draining_replica_gets_nothing_new_and_goes_when_idle(
@@ -186,6 +209,28 @@ async def test_a_haproxy_whose_file_was_lost_is_found_again(one: Edge) -> None:
         await one.gateway.apply([], [])
         assert one.gateway.pid() == before
         assert file.read_text() == str(before)
+
+
+@pytest.mark.parametrize("gone", [("stats.sock",), ("stats.sock", "master.sock", "route.map")])
+async def test_a_haproxy_whose_sockets_were_removed_is_heard_again(
+    one: Edge, client: aiohttp.ClientSession, gone: tuple[str, ...]
+) -> None:
+    backend = await one.backend("x")
+    await one.gateway.apply([route()], [backend.server()])
+    before = one.gateway.pid()
+    waiting = asyncio.create_task(get(client, f"{one.url}/iris/wait"))
+    await auntil(lambda: bool(backend.seen), what="a request in flight")
+    for orders in ([route(), route("text")], [route()]):
+        for name in gone:
+            (one.folder / name).unlink()
+            with socket.socket(socket.AF_UNIX) as copy:  # nobody listens at it any more
+                copy.bind(str(one.folder / name)) if orders[1:] else None
+        await one.gateway.apply(orders, [backend.server()])
+    assert (await get(client, f"{one.url}/iris"))[0] == 200
+    assert one.gateway.pid() == before
+    backend.release.set()
+    assert (await waiting)[0] == 200, "what was in flight is answered"
+    assert (await one.gateway.read()).ready
 
 
 async def test_haproxy_outlives_its_controller_and_is_attached_to_again(

@@ -32,9 +32,10 @@ class Receiver:
     def __init__(self) -> None:
         self.last: dict[str, Last] = {}
         self.reports: list[NodeReport] = []
+        self.demand_since = 0
 
     async def send(self, report: NodeReport) -> None:
-        taken = accept(wire.encode(report), self.last)
+        taken = accept(wire.encode(report), self.last.get)
         self.last[taken.node] = newest(taken)
         self.reports.append(taken)
 

@@ -11,7 +11,7 @@ async def main() -> None:
     folder, bundle, *names = sys.argv[1:]
     async with engine_on(Path(folder), FolderCache(Path(bundle)), keep=True) as engine:
         for name in names:
-            await engine.start(name, version(), epoch=3)
+            await engine.start([name], version(), epoch=3)
         for name in names:
             replica = await ready(engine, name)
             print(name, replica.servers[0].port, flush=True)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import zipfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -51,13 +51,6 @@ def lock_for(wheel: Path) -> bytes:
     return f"tiny @ {wheel.as_uri()} --hash=sha256:{digest}\n".encode()
 
 
-def giving(lock: bytes) -> Callable[[], Awaitable[bytes]]:
-    async def give() -> bytes:
-        return lock
-
-    return give
-
-
 @pytest.fixture
 def lock(tmp_path: Path) -> bytes:
     return lock_for(tiny_wheel(tmp_path))
@@ -76,17 +69,15 @@ def run_in(home: Path, code: str) -> str:
 async def test_an_environment_is_built_once_for_all_who_want_it(
     tmp_path: Path, lock: bytes, recipe: Recipe
 ) -> None:
-    cache = EnvironmentCache(SystemClock(), tmp_path)
-    homes = await asyncio.gather(*(cache.ensure(recipe, giving(lock)) for _ in range(5)))
+    store = Store(lock)
+    cache = EnvironmentCache(SystemClock(), tmp_path, store)
+    homes = await asyncio.gather(*(cache.ensure(recipe) for _ in range(5)))
     assert len(set(homes)) == 1 and cache.builds == 1
     assert run_in(homes[0], "import tiny; print(tiny.ANSWER)") == "42"
     found = run_in(homes[0], "import serai_runtime; print(serai_runtime.__file__)")
     assert found.startswith(str(homes[0]))
-
-    async def no_lock() -> bytes:
-        raise Unavailable("the store is away")
-
-    assert await cache.ensure(recipe, no_lock) == homes[0], "what is built needs no store"
+    assert await cache.ensure(recipe) == homes[0]
+    assert store.asked == [recipe.lock], "what is built needs no store"
     left = [path.name for path in (tmp_path / "environments").iterdir()]
     assert sorted(left) == sorted([f".{recipe.key}.lock", recipe.key])
 
@@ -95,8 +86,8 @@ async def test_two_processes_build_an_environment_once(
     tmp_path: Path, lock: bytes, recipe: Recipe
 ) -> None:
     """Two caches on one folder stand for two processes: they share nothing but the disk."""
-    caches = [EnvironmentCache(SystemClock(), tmp_path) for _ in range(2)]
-    await asyncio.gather(*(cache.ensure(recipe, giving(lock)) for cache in caches))
+    caches = [EnvironmentCache(SystemClock(), tmp_path, Store(lock)) for _ in range(2)]
+    await asyncio.gather(*(cache.ensure(recipe) for cache in caches))
     assert sum(cache.builds for cache in caches) == 1
 
 
@@ -104,8 +95,8 @@ async def test_two_processes_build_an_environment_once(
 async def test_a_damaged_environment_is_built_again(
     tmp_path: Path, lock: bytes, recipe: Recipe, damage: str
 ) -> None:
-    cache = EnvironmentCache(SystemClock(), tmp_path)
-    home = await cache.ensure(recipe, giving(lock))
+    cache = EnvironmentCache(SystemClock(), tmp_path, Store(lock))
+    home = await cache.ensure(recipe)
     (site,) = home.glob("lib/python*/site-packages")
     if damage == "changed":
         (site / "tiny.py").unlink()  # a new file: the old one may be shared with uv's cache
@@ -117,7 +108,7 @@ async def test_a_damaged_environment_is_built_again(
     else:
         (home / "serai-environment.json").write_text("{")
     assert await asyncio.to_thread(problem_of, home, recipe) is not None
-    await cache.ensure(recipe, giving(lock))
+    await cache.ensure(recipe)
     assert cache.builds == 2
     assert run_in(home, "import tiny; print(tiny.ANSWER)") == "42"
 
@@ -125,36 +116,34 @@ async def test_a_damaged_environment_is_built_again(
 async def test_a_lock_that_cannot_be_installed_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     wheel = tiny_wheel(tmp_path)
     wrong = f"tiny @ {wheel.as_uri()} --hash=sha256:{'0' * 64}\n".encode()
-    cache = EnvironmentCache(SystemClock(), tmp_path)
+    store = Store(wrong)
+    cache = EnvironmentCache(SystemClock(), tmp_path, store)
     with pytest.raises(ConfigError, match=r"(?i)hash"):
-        await cache.ensure(recipe_of(digest_of(wrong), PYTHON), giving(wrong))
+        await cache.ensure(recipe_of(digest_of(wrong), PYTHON))
     assert [p for p in (tmp_path / "environments").iterdir() if p.suffix != ".lock"] == []
+    store.add("0" * 64, b"")
     with pytest.raises(ConfigError, match="damaged"):
-        await cache.ensure(recipe_of("0" * 64, PYTHON), giving(b""))
+        await cache.ensure(recipe_of("0" * 64, PYTHON))
 
 
 async def test_a_python_that_is_not_there_is_told_with_those_that_are(
     tmp_path: Path, lock: bytes
 ) -> None:
-    cache = EnvironmentCache(SystemClock(), tmp_path)
+    cache = EnvironmentCache(SystemClock(), tmp_path, Store(lock))
     with pytest.raises(ConfigError, match=rf"no Python 3\.99 \(found: .*{PYTHON}"):
-        await cache.ensure(recipe_of(digest_of(lock), "3.99"), giving(lock))
+        await cache.ensure(recipe_of(digest_of(lock), "3.99"))
 
 
 async def test_a_build_has_a_deadline(tmp_path: Path, lock: bytes, recipe: Recipe) -> None:
-    cache = EnvironmentCache(SystemClock(), tmp_path, CacheSettings(build_limit_s=0.001))
+    cache = EnvironmentCache(
+        SystemClock(), tmp_path, Store(lock), CacheSettings(build_limit_s=0.001)
+    )
     with pytest.raises(Unavailable, match=r"0\.001 s"):
-        await cache.ensure(recipe, giving(lock))
-
-
-async def test_a_runtime_that_is_not_here_is_told(tmp_path: Path, lock: bytes) -> None:
-    cache = EnvironmentCache(SystemClock(), tmp_path)
-    with pytest.raises(ConfigError, match="deploy the API again"):
-        await cache.ensure(recipe_of(digest_of(lock), PYTHON, "e" * 64), giving(lock))
+        await cache.ensure(recipe)
 
 
 async def test_what_a_crash_left_half_made_goes_after_a_day(tmp_path: Path) -> None:
-    cache = EnvironmentCache(SystemClock(), tmp_path, NOTHING_KEPT)
+    cache = EnvironmentCache(SystemClock(), tmp_path, Store(), NOTHING_KEPT)
     young, old = (tmp_path / "environments" / name for name in (".new-young", ".new-old"))
     for folder in (young, old):
         (folder / "lib").mkdir(parents=True)
@@ -171,7 +160,7 @@ async def test_a_build_that_outlived_a_crash_ends_at_the_next_start(tmp_path: Pa
     mine = await asyncio.create_subprocess_exec("sleep", "60", env=builds)
     another = await asyncio.create_subprocess_exec("sleep", "60", env=elsewhere)
     try:
-        await EnvironmentCache(SystemClock(), tmp_path).open()
+        await EnvironmentCache(SystemClock(), tmp_path, Store()).open()
         async with asyncio.timeout(5):
             # 255 where the process that was killed was waited for there, not here.
             assert await mine.wait() in (-signal.SIGKILL, 255)
@@ -187,8 +176,8 @@ async def test_a_build_that_outlived_a_crash_ends_at_the_next_start(tmp_path: Pa
 async def test_environments_in_use_are_not_pruned(
     tmp_path: Path, lock: bytes, recipe: Recipe
 ) -> None:
-    cache = EnvironmentCache(SystemClock(), tmp_path, NOTHING_KEPT)
-    home = await cache.ensure(recipe, giving(lock))
+    cache = EnvironmentCache(SystemClock(), tmp_path, Store(lock), NOTHING_KEPT)
+    home = await cache.ensure(recipe)
     await cache.prune([recipe])
     assert problem_of(home, recipe) is None
     await cache.prune([])
@@ -252,6 +241,20 @@ async def test_a_bundle_is_laid_out_read_only_and_found_again(tmp_path: Path) ->
     asked = len(store.asked)
     assert await BundleCache(SystemClock(), tmp_path, store).ensure(digest) == tree
     assert len(store.asked) == asked, "what lies there whole is not fetched again"
+
+
+async def test_what_a_killed_agent_had_half_fetched_is_gone_with_its_next_start(
+    tmp_path: Path,
+) -> None:
+    """Else each kill leaves up to a whole model for a day, and a full disk stays full."""
+    store, digest = stored(FILES)
+    tree = await BundleCache(SystemClock(), tmp_path, store).ensure(digest)
+    half = tmp_path / "files" / ".new-half"
+    half.write_bytes(b"w" * 5000)
+    (tree.parent / ".new-tree" / "pkg").mkdir(parents=True)
+    await NodeCache(SystemClock(), tmp_path, store).open()
+    assert not half.exists() and not (tree.parent / ".new-tree").exists()
+    assert is_whole(tree, digest)
 
 
 async def test_two_bundles_share_the_files_they_have_in_common(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ async def test_containers_serve_log_and_end(dockerd: str, tmp_path: Path) -> Non
     cache = FolderCache(tmp_path)
     async with engine_on(tmp_path / "engine", cache, settings=settings) as engine:
         sleeper = Container(image=IMAGE, name="side", command=("/usr/bin/sleep", "600"))
-        await engine.start("api-1", containers(server(name="main"), sleeper), epoch=1)
+        await engine.start(["api-1"], containers(server(name="main"), sleeper), epoch=1)
         replica = await in_state(engine, "api-1", ReplicaState.READY, within_s=30.0)
         assert await ask(replica, "/say") == (200, "api-1")
 
@@ -92,7 +92,7 @@ async def test_containers_serve_log_and_end(dockerd: str, tmp_path: Path) -> Non
             return any(use.processes >= 2 and use.memory_bytes > 0 for use in engine.usage())
 
         await eventually(used)
-        await engine.stop("api-1", 10.0, epoch=1)
+        await engine.stop(["api-1"], 10.0, epoch=1)
         stopped = await in_state(engine, "api-1", ReplicaState.STOPPED, within_s=30.0)
         assert stopped.exit is not None
         assert labelled(dockerd) == []
@@ -101,14 +101,14 @@ async def test_containers_serve_log_and_end(dockerd: str, tmp_path: Path) -> Non
 async def test_a_container_that_ends_is_a_failed_replica(dockerd: str, tmp_path: Path) -> None:
     settings = LocalSettings(mount_roots=("/",), docker_url=dockerd)
     async with engine_on(tmp_path / "engine", FolderCache(tmp_path), settings=settings) as engine:
-        await engine.start("api-1", containers(server()), epoch=1)
+        await engine.start(["api-1"], containers(server()), epoch=1)
         replica = await in_state(engine, "api-1", ReplicaState.READY, within_s=30.0)
         with contextlib.suppress(OSError):
             await ask(replica, "/exit")
         failed = await in_state(engine, "api-1", ReplicaState.FAILED, within_s=30.0)
         assert failed.exit == Exit(exit_code=9) and failed.log_tail[-1] == "leaving now"
         missing = Container(image="127.0.0.1:1/nothing:1")
-        await engine.start("api-2", containers(missing), epoch=1)
+        await engine.start(["api-2"], containers(missing), epoch=1)
         failed = await in_state(engine, "api-2", ReplicaState.FAILED, within_s=30.0)
         assert "dockerd" in failed.reason
         assert labelled(dockerd) == []
@@ -120,7 +120,7 @@ async def test_containers_outlive_the_engine_but_not_their_keeper(
     settings, cache = LocalSettings(mount_roots=("/",), docker_url=dockerd), FolderCache(tmp_path)
     folder = tmp_path / "engine"
     async with engine_on(folder, cache, keep=True, settings=settings) as engine:
-        await engine.start("api-1", containers(server()), epoch=1)
+        await engine.start(["api-1"], containers(server()), epoch=1)
         before = await in_state(engine, "api-1", ReplicaState.READY, within_s=30.0)
     async with engine_on(folder, cache, settings=settings) as engine:
         assert (await ready(engine, "api-1")).servers == before.servers
@@ -137,7 +137,7 @@ async def test_without_dockerd_containers_are_refused_with_the_reason(tmp_path: 
     settings = LocalSettings(mount_roots=("/",), docker_url=f"unix://{tmp_path}/none.sock")
     async with engine_on(tmp_path / "engine", FolderCache(tmp_path), settings=settings) as engine:
         with pytest.raises(Refused, match=r"dockerd.*none\.sock"):
-            await engine.start("api-1", containers(server()), epoch=1)
+            await engine.start(["api-1"], containers(server()), epoch=1)
         assert list(await engine.observe()) == []
 
 

@@ -51,7 +51,7 @@ async def test_following_survives_rotation_and_misses_nothing(tmp_path: Path) ->
     settings = LocalSettings(log_file_bytes=4000, log_files=50)
     cache = FolderCache(program_folder(tmp_path))
     async with engine_on(tmp_path / "engine", cache, settings=settings) as engine:
-        await engine.start("api-1", version(), epoch=1)
+        await engine.start(["api-1"], version(), epoch=1)
         replica = await ready(engine, "api-1")
         await ask(replica, "/many?50,before")
         follower = Follower(engine, LogQuery(api="api", follow=True, grep="e "))
@@ -72,11 +72,11 @@ async def test_following_goes_on_with_replicas_to_come(tmp_path: Path) -> None:
     async with engine_on(tmp_path / "engine", cache) as engine:
         follower = Follower(engine, LogQuery(api="api", follow=True, grep="said", tail=5))
         for number, name in enumerate(("api-1", "api-2")):
-            await engine.start(name, version(number=number + 1), epoch=1)
+            await engine.start([name], version(number=number + 1), epoch=1)
             replica = await ready(engine, name)
             await ask(replica, f"/say?said-by-{name}")
             await follower.has(number + 1)
-            await engine.stop(name, 5.0, epoch=1)
+            await engine.stop([name], 5.0, epoch=1)
             await in_state(engine, name, ReplicaState.STOPPED)
         assert follower.texts == ["said-by-api-1", "said-by-api-2"]
         assert [line.version[:3] for line in follower.lines] == ["v1-", "v2-"]
@@ -94,7 +94,7 @@ async def test_a_flood_of_lines_keeps_to_its_files_and_the_end_is_found(tmp_path
     )
     cache = FolderCache(tmp_path)
     async with engine_on(tmp_path / "engine", cache, settings=settings) as engine:
-        await engine.start("api-1", version(command=(sys.executable, "-c", code)), epoch=1)
+        await engine.start(["api-1"], version(command=(sys.executable, "-c", code)), epoch=1)
 
         async def over() -> bool:
             last = await all_lines(engine, LogQuery(api="api", tail=1))

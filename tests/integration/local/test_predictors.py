@@ -78,7 +78,7 @@ async def all_ready(engine: LocalEngine, count: int) -> Replica:
 async def test_a_predictor_answers_in_its_folder_with_its_config(tmp_path: Path) -> None:
     bundle = bundle_with(tmp_path)
     async with engine_on(tmp_path / "engine", FolderCache(bundle, INSTALLED)) as engine:
-        await engine.start("api-1", predictor_version(), epoch=1)
+        await engine.start(["api-1"], predictor_version(), epoch=1)
         said = await answer_of(await ready(engine, "api-1"))
         assert said["config"] == {"a": [1]} and said["cwd"] == str(bundle)
         assert sorted(path.name for path in bundle.iterdir()) == ["predictor.py"]
@@ -93,7 +93,7 @@ async def test_a_predictor_answers_in_its_folder_with_its_config(tmp_path: Path)
 async def test_each_process_is_a_server_and_a_killed_one_comes_back(tmp_path: Path) -> None:
     cache = FolderCache(bundle_with(tmp_path), INSTALLED)
     async with engine_on(tmp_path / "engine", cache) as engine:
-        await engine.start("api-1", predictor_version(processes=2, concurrency=5, threads=4), 1)
+        await engine.start(["api-1"], predictor_version(processes=2, concurrency=5, threads=4), 1)
         replica = await all_ready(engine, 2)
         assert [server.capacity for server in replica.servers] == [3, 2]
         said = await answer_of(replica)
@@ -118,7 +118,7 @@ async def test_a_predictor_that_cannot_be_loaded_says_why(
 ) -> None:
     cache = FolderCache(bundle_with(tmp_path, code), INSTALLED)
     async with engine_on(tmp_path / "engine", cache) as engine:
-        await engine.start("api-1", predictor_version(), epoch=1)
+        await engine.start(["api-1"], predictor_version(), epoch=1)
         failed = await in_state(engine, "api-1", ReplicaState.FAILED)
         assert reason in failed.reason and failed.servers == ()
         assert failed.log_tail
@@ -127,7 +127,7 @@ async def test_a_predictor_that_cannot_be_loaded_says_why(
 async def test_what_is_in_flight_is_finished_before_the_end(tmp_path: Path) -> None:
     cache = FolderCache(bundle_with(tmp_path), INSTALLED)
     async with engine_on(tmp_path / "engine", cache) as engine:
-        await engine.start("api-1", predictor_version(), epoch=1)
+        await engine.start(["api-1"], predictor_version(), epoch=1)
         replica = await ready(engine, "api-1")
         slow = asyncio.create_task(ask(replica, "/?sleep=0.7"))
 
@@ -135,7 +135,7 @@ async def test_what_is_in_flight_is_finished_before_the_end(tmp_path: Path) -> N
             return bool(await all_lines(engine, LogQuery(api="api", grep="beginning")))
 
         await eventually(taken)
-        await engine.stop("api-1", 20.0, epoch=1)
+        await engine.stop(["api-1"], 20.0, epoch=1)
         draining = await replica_of(engine, "api-1")
         assert draining.state is ReplicaState.DRAINING and draining.servers == ()
         status, _ = await slow
@@ -148,7 +148,7 @@ async def test_a_runtime_that_lost_its_supervisor_is_cleared_away(tmp_path: Path
     """The workers end with the supervisor; the keeper sees to it that none is left."""
     folder = tmp_path / "engine"
     async with engine_on(folder, FolderCache(bundle_with(tmp_path), INSTALLED)) as engine:
-        await engine.start("api-1", predictor_version(processes=2, concurrency=2), epoch=1)
+        await engine.start(["api-1"], predictor_version(processes=2, concurrency=2), epoch=1)
         await all_ready(engine, 2)
         state = ReplicaFolder(folder / "replicas" / "api-1").keeper_state()
         assert state is not None

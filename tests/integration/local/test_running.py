@@ -14,7 +14,7 @@ import pytest
 
 from serai.engine import LogQuery
 from serai.errors import Refused, Unavailable
-from serai.model import ReplicaState
+from serai.model import Exit, ReplicaState
 from serai.wire import encode
 from serai_agent.local.folder import KeeperState, Launch, ReplicaFolder
 from serai_agent.local.keepers import KEEPER, take_lock
@@ -22,6 +22,7 @@ from serai_agent.local.settings import LocalSettings
 from tests.integration.local.world import (
     FolderCache,
     all_lines,
+    ask,
     engine_on,
     eventually,
     fill,
@@ -41,7 +42,7 @@ async def test_a_program_sees_a_clean_environment(tmp_path: Path) -> None:
     bundle = program_folder(tmp_path)
     async with engine_on(tmp_path / "engine", FolderCache(bundle)) as engine:
         wanted = version(GREETING="hello")
-        await engine.start("api-1", wanted, epoch=1)
+        await engine.start(["api-1"], wanted, epoch=1)
         replica = await ready(engine, "api-1")
         said = await told(replica)
         environment = said["env"]
@@ -57,9 +58,31 @@ async def test_a_program_sees_a_clean_environment(tmp_path: Path) -> None:
         assert leaked <= set(LocalSettings().passed_on)
 
 
+async def test_a_second_stop_may_be_less_patient(tmp_path: Path) -> None:
+    cache = FolderCache(program_folder(tmp_path))
+    async with engine_on(tmp_path / "engine", cache) as engine:
+        await engine.start(["api-1", "api-2"], version(STUBBORN="1"), epoch=1)
+        for name in ("api-1", "api-2"):
+            await ready(engine, name)
+        await engine.stop(["api-1"], 600.0, epoch=1)
+        assert (await replica_of(engine, "api-1")).state is ReplicaState.DRAINING
+        await engine.stop(["api-1", "api-2"], 0.3, epoch=1)
+        for name in ("api-1", "api-2"):
+            replica = await in_state(engine, name, ReplicaState.STOPPED)
+            assert replica.exit == Exit(signal="SIGKILL") and "0.3 s" in replica.reason
+
+
+async def test_a_server_that_is_not_ready_says_what_it_answers(tmp_path: Path) -> None:
+    cache = FolderCache(program_folder(tmp_path))
+    async with engine_on(tmp_path / "engine", cache) as engine:
+        await engine.start(["api-1"], version(), epoch=1)
+        await ask(await ready(engine, "api-1"), "/ready?no")
+        assert "503" in (await in_state(engine, "api-1", ReplicaState.LOADING)).reason
+
+
 async def test_a_command_that_is_not_there_fails_with_its_name(tmp_path: Path) -> None:
     async with engine_on(tmp_path / "engine", FolderCache(tmp_path)) as engine:
-        await engine.start("api-1", version(command=("no-such-program",)), epoch=1)
+        await engine.start(["api-1"], version(command=("no-such-program",)), epoch=1)
         failed = await in_state(engine, "api-1", ReplicaState.FAILED)
         assert "no-such-program" in failed.reason
 
@@ -68,7 +91,7 @@ async def test_an_id_that_could_leave_the_folder_is_refused(tmp_path: Path) -> N
     async with engine_on(tmp_path / "engine", FolderCache(tmp_path)) as engine:
         for bad in ("../x", "", "A", ".", "x" * 200, "a/b"):
             with pytest.raises(Refused):
-                await engine.start(bad, version(), epoch=1)
+                await engine.start([bad], version(), epoch=1)
         assert list(await engine.observe()) == []
 
 
@@ -108,7 +131,7 @@ async def test_a_port_taken_in_between_is_not_the_users_failure(tmp_path: Path, 
     )
     settings = LocalSettings(probe_timeout_s=0.5)
     async with engine_on(tmp_path / "engine", cache, settings=settings) as engine:
-        await engine.start("api-1", version(command=(sys.executable, "late.py")), epoch=1)
+        await engine.start(["api-1"], version(command=(sys.executable, "late.py")), epoch=1)
         await in_state(engine, "api-1", ReplicaState.STARTING)
         launch = ReplicaFolder(tmp_path / "engine" / "replicas" / "api-1").launch()
         assert launch is not None
@@ -124,7 +147,7 @@ async def test_use_is_measured_over_the_whole_tree(tmp_path: Path) -> None:
     settings = LocalSettings(usage_period_s=0.1)
     cache = FolderCache(tmp_path)
     async with engine_on(tmp_path / "engine", cache, settings=settings) as engine:
-        await engine.start("api-1", version(command=(sys.executable, "-c", code)), epoch=1)
+        await engine.start(["api-1"], version(command=(sys.executable, "-c", code)), epoch=1)
 
         async def busy() -> bool:
             return any(use.cpu_cores > 0.2 and use.processes == 2 for use in engine.usage())
@@ -139,16 +162,16 @@ async def test_a_full_disk_refuses_a_start_and_leaves_nothing(tmp_path: Path) ->
     bundle = program_folder(tmp_path)
     with small_disk(tmp_path / "disk", "256k") as disk:
         async with engine_on(disk / "engine", FolderCache(bundle)) as engine:
-            await engine.start("api-1", version(), epoch=1)
+            await engine.start(["api-1"], version(), epoch=1)
             replica = await ready(engine, "api-1")
             fill(disk / "ballast")
             with pytest.raises(Unavailable, match="full"):
-                await engine.start("api-2", version(), epoch=1)
+                await engine.start(["api-2"], version(), epoch=1)
             assert [r.id for r in await engine.observe()] == ["api-1"]
             assert not (disk / "engine" / "replicas" / "api-2").exists()
             assert (await told(replica))["cwd"] == str(bundle), "what runs goes on"
             (disk / "ballast").unlink()
-            await engine.start("api-2", version(), epoch=1)
+            await engine.start(["api-2"], version(), epoch=1)
             await ready(engine, "api-2")
 
 
@@ -161,11 +184,11 @@ async def test_a_replica_goes_on_when_its_log_cannot_be_written(tmp_path: Path) 
                 "import runpy\nfor n in range(20000): print('much to say', n)\n"
                 "runpy.run_path('server.py', run_name='__main__')"
             )
-            await engine.start("api-1", version(command=(sys.executable, "-c", code)), epoch=1)
+            await engine.start(["api-1"], version(command=(sys.executable, "-c", code)), epoch=1)
             await ready(engine, "api-1")
             found = await all_lines(engine, LogQuery(api="api"))
             assert found[0].text == "much to say 0"
-            await engine.stop("api-1", 5.0, epoch=1)
+            await engine.stop(["api-1"], 5.0, epoch=1)
             await in_state(engine, "api-1", ReplicaState.STOPPED)
 
 
@@ -233,10 +256,10 @@ async def test_changes_are_announced(tmp_path: Path) -> None:
     async with engine_on(
         tmp_path / "engine", cache, changed=lambda: seen.append("changed")
     ) as engine:
-        await engine.start("api-1", version(), epoch=1)
+        await engine.start(["api-1"], version(), epoch=1)
         await ready(engine, "api-1")
         assert seen
         count = len(seen)
-        await engine.stop("api-1", 5.0, epoch=1)
+        await engine.stop(["api-1"], 5.0, epoch=1)
         assert len(seen) > count
         assert (await replica_of(engine, "api-1")).servers == ()

@@ -111,10 +111,10 @@ async def test_a_killed_engine_is_succeeded_while_requests_flow(tmp_path: Path) 
         assert replica.servers[0].port == launch.ports[0] and replica.ready_at_s is not None
         failed = await in_state(engine, "api-2", ReplicaState.FAILED)
         assert failed.exit is not None and failed.exit.signal == "SIGSEGV"
-        await engine.start("api-1", version(), epoch=3)
+        await engine.start(["api-1"], version(), epoch=3)
         assert (await told(replica))["pid"] == before[1]
         with pytest.raises(Refused):
-            await engine.start("api-3", version(), epoch=2)
+            await engine.start(["api-3"], version(), epoch=2)
         answered = stream.answered
         await eventually(lambda: _more(stream, answered + 20))
         assert pids_of(folder, "api-1") == before
@@ -158,7 +158,7 @@ async def test_an_engine_killed_at_any_step_doubles_nothing(tmp_path: Path, step
 async def test_a_killed_keeper_ends_its_replica_and_frees_its_port(tmp_path: Path) -> None:
     folder = tmp_path / "engine"
     async with engine_on(folder, FolderCache(program_folder(tmp_path))) as engine:
-        await engine.start("api-1", version(), epoch=1)
+        await engine.start(["api-1"], version(), epoch=1)
         replica = await ready(engine, "api-1")
         _, child = await ask(replica, "/child")
         keeper_pid, child_pid = pids_of(folder, "api-1")
@@ -174,12 +174,12 @@ async def test_no_process_is_left_when_a_replica_ends(tmp_path: Path) -> None:
     folder = tmp_path / "engine"
     async with engine_on(folder, FolderCache(program_folder(tmp_path))) as engine:
         for name, end in (("api-1", "stop"), ("api-2", "crash")):
-            await engine.start(name, version(), epoch=1)
+            await engine.start([name], version(), epoch=1)
             replica = await ready(engine, name)
             _, child = await ask(replica, "/child")
             assert not gone(int(child))
             if end == "stop":
-                await engine.stop(name, 5.0, epoch=1)
+                await engine.stop([name], 5.0, epoch=1)
                 await in_state(engine, name, ReplicaState.STOPPED)
             else:
                 await ask_rudely(replica, "/exit?1")
@@ -192,7 +192,7 @@ async def test_no_process_is_left_when_a_replica_ends(tmp_path: Path) -> None:
 async def test_replicas_are_kept_or_ended_as_told(tmp_path: Path) -> None:
     folder, cache = tmp_path / "engine", FolderCache(program_folder(tmp_path))
     async with engine_on(folder, cache, keep=True) as engine:
-        await engine.start("api-1", version(), epoch=1)
+        await engine.start(["api-1"], version(), epoch=1)
         await ready(engine, "api-1")
         pids = pids_of(folder, "api-1")
     assert not gone(pids[0]) and not gone(pids[1])
@@ -209,7 +209,7 @@ async def test_an_order_that_was_not_begun_is_carried_out_by_the_next_engine(
     folder, cache = tmp_path / "engine", FolderCache(program_folder(tmp_path))
     cache.allowed.clear()
     async with engine_on(folder, cache, keep=True) as engine:
-        await engine.start("api-1", version(), epoch=1)
+        await engine.start(["api-1"], version(), epoch=1)
         await eventually(lambda: _says(engine, "fetching the bundle"))
         assert (await replica_of(engine, "api-1")).state is ReplicaState.PENDING
     cache.allowed.set()
@@ -221,8 +221,8 @@ async def test_a_replica_that_is_stopped_before_it_began_just_ends(tmp_path: Pat
     cache = FolderCache(program_folder(tmp_path))
     cache.allowed.clear()
     async with engine_on(tmp_path / "engine", cache) as engine:
-        await engine.start("api-1", version(), epoch=1)
-        await engine.stop("api-1", 5.0, epoch=1)
+        await engine.start(["api-1"], version(), epoch=1)
+        await engine.stop(["api-1"], 5.0, epoch=1)
         replica = await in_state(engine, "api-1", ReplicaState.STOPPED)
         assert replica.exit is None
 
@@ -230,7 +230,7 @@ async def test_a_replica_that_is_stopped_before_it_began_just_ends(tmp_path: Pat
 async def test_a_replica_whose_order_cannot_be_read_is_ended(tmp_path: Path) -> None:
     folder, cache = tmp_path / "engine", FolderCache(program_folder(tmp_path))
     async with engine_on(folder, cache, keep=True) as engine:
-        await engine.start("api-1", version(), epoch=1)
+        await engine.start(["api-1"], version(), epoch=1)
         await ready(engine, "api-1")
         pids = pids_of(folder, "api-1")
     (folder / "replicas" / "api-1" / "order.json").write_text("{")
@@ -252,7 +252,7 @@ async def test_ended_replicas_are_kept_in_a_bounded_number(tmp_path: Path) -> No
     folder, cache = tmp_path / "engine", FolderCache(tmp_path)
     async with engine_on(folder, cache) as engine:
         for number in range(13):
-            await engine.start(f"api-{number:02}", version(command=("echo", "hi")), epoch=1)
+            await engine.start([f"api-{number:02}"], version(command=("echo", "hi")), epoch=1)
             await in_state(engine, f"api-{number:02}", ReplicaState.FAILED)
 
         async def pruned() -> bool:

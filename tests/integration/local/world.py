@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from serai.clock import SystemClock
-from serai.engine import LogLine, LogQuery
+from serai.engine import Engine, LogLine, LogQuery
 from serai.model import Replica, ReplicaState, Version, VersionContent, digest_of
-from serai.spec.types import Compute, Mount, Pod, Predictor, Readiness
+from serai.spec.types import Compute, Mount, Nodes, Pod, Predictor, Readiness
 from serai.units import Duration
 from serai.wire import encode
 from serai_agent.local.engine import LocalEngine
@@ -27,9 +27,15 @@ from tests.support.wait import auntil
 
 PROGRAM = """
 import json, os, signal, subprocess, sys, threading
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 READY = not os.environ.get("NEVER_READY")
+
+def say(text, file):
+    if os.environ.get("STAMPED"):
+        text = json.dumps({"at": datetime.now(UTC).isoformat(), "event": text})
+    print(text, file=file, flush=True)
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
@@ -41,9 +47,9 @@ class Handler(BaseHTTPRequestHandler):
         elif path == "/ready":
             READY = query == "yes"
         elif path == "/say":
-            print(query, flush=True)
+            say(query, sys.stdout)
         elif path == "/shout":
-            print(query, file=sys.stderr, flush=True)
+            say(query, sys.stderr)
         elif path == "/many":
             count, text = query.split(",")
             print("\\n".join(f"{text} {n}" for n in range(int(count))), flush=True)
@@ -109,13 +115,15 @@ def version(
     concurrency: int = 4,
     readiness: Readiness | None = None,
     mounts: tuple[Mount, ...] = (),
+    bundle: str = "",
+    nodes: Nodes | None = None,
     **env: str,
 ) -> Version:
     """Return a version that runs a program, or a predictor."""
     content = VersionContent(
         predictor=predictor,
         pod=None if predictor else Pod(command=command),
-        bundle="",
+        bundle=bundle,
         lock="",
         runtime="",
         python="3.11",
@@ -124,6 +132,7 @@ def version(
         concurrency_per_replica=concurrency,
         readiness=readiness or Readiness(period=Duration(0.1), failures=3),
         mounts=mounts,
+        nodes=nodes,
     )
     return Version(
         api=api,
@@ -156,17 +165,17 @@ async def engine_on(
             await running
 
 
-async def replica_of(engine: LocalEngine, replica: str) -> Replica:
+async def replica_of(engine: Engine, replica: str) -> Replica:
     return next(found for found in await engine.observe() if found.id == replica)
 
 
 async def in_state(
-    engine: LocalEngine, replica: str, *states: ReplicaState, within_s: float = 15.0
+    engine: Engine, replica: str, *states: ReplicaState, within_s: float = 15.0
 ) -> Replica:
     """Return the replica once it is in one of these states."""
 
     async def there() -> bool:
-        return (await replica_of(engine, replica)).state in states
+        return any(one.id == replica and one.state in states for one in await engine.observe())
 
     await eventually(there, within_s, f"{replica} never was in {states}")
     return await replica_of(engine, replica)
@@ -180,7 +189,7 @@ async def eventually(
     await auntil(asked, within_s, what)
 
 
-async def ready(engine: LocalEngine, replica: str) -> Replica:
+async def ready(engine: Engine, replica: str) -> Replica:
     return await in_state(engine, replica, ReplicaState.READY)
 
 
@@ -212,7 +221,7 @@ async def told(replica: Replica) -> dict[str, object]:
     return found
 
 
-async def all_lines(engine: LocalEngine, query: LogQuery) -> list[LogLine]:
+async def all_lines(engine: Engine, query: LogQuery) -> list[LogLine]:
     return [line async for line in engine.logs(query)]
 
 

@@ -1,18 +1,21 @@
 """Jobs of containers on the real Nomad, Consul and dockerd."""
 
 import contextlib
+import socket
 import sys
 from collections.abc import Iterator
 from typing import Any
 from urllib.request import urlopen
 
 import docker
+import docker.errors
 import msgspec
 import pytest
 
 from serai.model import Version
 from serai.spec.types import Compute, Container, Mount, Readiness
 from serai.units import Size
+from serai_scheduler.nomad.driver_words import in_words
 from serai_scheduler.nomad.job import job_of
 from serai_scheduler.nomad.settings import JobSettings
 from tests.cluster.nomad import NomadAgent
@@ -76,7 +79,7 @@ def serving(*others: Container) -> Version:
 
 @contextlib.contextmanager
 def registered(nomad: NomadAgent, version: Version) -> Iterator[dict[str, Any]]:
-    job = job_of(version, 1, SETTINGS, drain_s=5)
+    job = job_of(version, [1], SETTINGS, drain_s=5)
     nomad.register(job)
     try:
         yield job
@@ -88,12 +91,14 @@ def test_two_containers_are_one_replica(nomad: NomadAgent, docker_address: str) 
     """The second reaches the first on 127.0.0.1; both are as unprivileged and bounded as asked."""
     side = Container(image=IMAGE, name="side", command=(PYTHON, "-c", ASKS_THE_FIRST))
     client = docker.DockerClient(base_url=docker_address)
-    with contextlib.closing(client), registered(nomad, serving(side)) as job:
+    version = serving(side)
+    name = f"two.{version.name}.1"
+    with contextlib.closing(client), registered(nomad, version) as job:
         (service,) = nomad.exactly(1, lambda: nomad.passing("two"))
         (one,) = nomad.exactly(1, lambda: nomad.running(job["ID"]))
         with urlopen(f"http://127.0.0.1:{service['Port']}/say", timeout=10) as answer:
-            assert answer.read().decode() == one["ID"] == service["Meta"]["replica"]
-        text = f"the first said {one['ID']} ${{HOME}}"
+            assert answer.read().decode() == name == service["Meta"]["replica"]
+        text = f"the first said {name} ${{HOME}}"
         until(lambda: text in nomad.said(one["ID"], "container-1-side", "stdout"), 20.0)
         until(lambda: "to out" in nomad.said(one["ID"], "replica", "stdout"), 20.0)
         found = {c.labels["serai.container"]: c for c in client.containers.list()}
@@ -106,10 +111,30 @@ def test_two_containers_are_one_replica(nomad: NomadAgent, docker_address: str) 
             assert {
                 mount["RW"] for mount in container.attrs["Mounts"] if mount["Source"] == "/usr"
             } == {False}
-            assert container.labels["serai.replica"] == one["ID"]
+            assert container.labels["serai.replica"] == name
+            assert container.labels["com.hashicorp.nomad.alloc_id"] == one["ID"]
             assert container.labels["serai.version"] == service["Meta"]["version"]
     with contextlib.closing(client):
         assert client.containers.list(all=True) == []
+
+
+def test_a_port_that_another_program_has_is_told(docker_address: str) -> None:
+    """By dockerd's own words: Nomad's driver tries for half a minute before it passes them on."""
+    client = docker.DockerClient(base_url=docker_address)
+    with contextlib.closing(client), contextlib.closing(socket.socket()) as taking:
+        taking.bind(("127.0.0.1", 0))
+        taking.listen()
+        port = taking.getsockname()[1]
+        publishing = {"8000/tcp": ("127.0.0.1", port)}
+        container = client.containers.create(IMAGE, ["x"], ports=publishing)
+        try:
+            with pytest.raises(docker.errors.APIError) as refused:
+                container.start()
+        finally:
+            container.remove(force=True)
+    said = f"Failed to start container 4a: API error (500): {refused.value.explanation}"
+    words = in_words(said)
+    assert words.startswith(f"port {port} of its node is taken by a program"), said
 
 
 def test_one_container_that_ends_takes_the_others_along(nomad: NomadAgent) -> None:
@@ -117,13 +142,16 @@ def test_one_container_that_ends_takes_the_others_along(nomad: NomadAgent) -> No
     side = Container(image=IMAGE, name="side", command=("/usr/bin/sleep", "2"))
     with registered(nomad, serving(side)) as job:
         nomad.exactly(1, lambda: nomad.passing("two"))
-        until(
-            lambda: any(a["ClientStatus"] == "failed" for a in nomad.allocations(job["ID"])), 20.0
-        )
-        (failed,) = [a for a in nomad.allocations(job["ID"]) if a["ClientStatus"] == "failed"]
+
+        def ended() -> list[dict[str, Any]]:
+            (one,) = nomad.allocations(job["ID"])
+            dead = all(task["State"] == "dead" for task in (one["TaskStates"] or {}).values())
+            return [one] if one["ClientStatus"] == "failed" and dead else []
+
+        (failed,) = until(ended, 20.0)
         states = failed["TaskStates"]
-        assert {states[name]["State"] for name in states} == {"dead"}
+        assert set(states) == {"replica", "container-1-side"}
         assert {states[name]["Restarts"] for name in states} == {0}
-        nomad.exactly(1, lambda: nomad.passing("two"))
-        (other,) = nomad.exactly(1, lambda: nomad.running(job["ID"]))
-        assert other["ID"] != failed["ID"]
+        # The scheduler replaces what failed for good; Nomad alone leaves it.
+        assert nomad.exactly(0, lambda: nomad.passing("two")) == []
+        assert failed["NextAllocation"] == "" and failed["FollowupEvalID"] == ""

@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from serai.model import Version
-from serai_scheduler.nomad.job import job_of, with_count
+from serai_scheduler.nomad.hcl import hcl_of
+from serai_scheduler.nomad.job import job_of, with_replicas
 from serai_scheduler.nomad.names import parse_id
 from serai_scheduler.nomad.places import places_of
 from serai_scheduler.nomad.settings import JobSettings
@@ -23,7 +24,7 @@ from tests.unit.nomad.values import SHAPES, batching, program
 
 pytestmark = pytest.mark.engines
 
-SETTINGS = JobSettings(default_memory_mib=64, leave_s=0.2, reschedule_delay_s=5.0)
+SETTINGS = JobSettings(default_memory_mib=64, leave_s=0.2)
 TEXTS = (
     "${PORT}",
     "$${PORT}",
@@ -70,56 +71,74 @@ def _users_of(folder: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("driver", ["raw_exec", "exec"])
+@pytest.mark.parametrize("driver", ["raw_exec", "exec", "docker"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_nomad_accepts_a_job(shape: str, driver: str, nomad: NomadAgent, tmp_path: Path) -> None:
-    settings = msgspec.structs.replace(SETTINGS, program_driver=driver)
+    image = "serai-predictor:1" if driver == "docker" else ""
+    program_driver = "exec" if driver == "exec" else "raw_exec"
+    settings = msgspec.structs.replace(
+        SETTINGS, program_driver=program_driver, predictor_image=image
+    )
     file = tmp_path / "job.json"
-    file.write_text(json.dumps({"Job": job_of(SHAPES[shape](), 2, settings)}))
+    file.write_text(json.dumps({"Job": job_of(SHAPES[shape](), [1, 2], settings)}))
     ran = nomad.nomad_job("validate", "-json", str(file))
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "warning" not in ran.stdout.lower(), ran.stdout
 
 
 def test_a_program_serves_scales_in_place_and_ends(nomad: NomadAgent) -> None:
-    """A count of two keeps the replica that runs; nothing is left of either afterwards."""
+    """A second replica leaves the first one alone, which can go before it; nothing is left."""
     command = 'echo "$SERAI_REPLICA" > me; exec python3 -m http.server --bind 127.0.0.1 ${PORT}'
     version = program("sh", "-c", command)
-    job = job_of(version, 1, SETTINGS)
+    job = job_of(version, [1], SETTINGS)
     nomad.register(job)
     try:
         (service,) = nomad.exactly(1, lambda: nomad.passing("files"))
         (first,) = nomad.exactly(1, lambda: nomad.running(job["ID"]))
-        assert service["Meta"]["replica"] == first["ID"] == _get(service["Port"], "/me").strip()
+        name = f"files.{version.name}.1"
+        assert service["Meta"]["replica"] == name == _get(service["Port"], "/me").strip()
         assert service["Meta"]["version"] == version.name and service["Meta"]["capacity"] == "1"
         with pytest.raises(HTTPError) as refused:
             nomad.register(job)
         assert "job already exists" in str(refused.value.__notes__)
 
         stored = nomad.call("GET", f"/job/{job['ID']}")
-        nomad.register(with_count(stored, 2), stored["JobModifyIndex"])
+        nomad.register(with_replicas(stored, [2]), stored["JobModifyIndex"])
         until(lambda: len(nomad.passing("files")) == 2, 20.0)
         both = nomad.exactly(2, lambda: nomad.running(job["ID"]))
         kept = {one["ID"]: one["TaskStates"]["replica"] for one in both}
         assert kept[first["ID"]]["Restarts"] == 0
         assert nomad.call("GET", f"/job/{job['ID']}/deployments") == []
         again = nomad.call("GET", f"/job/{job['ID']}")
-        nomad.register(job_of(version, 1, SETTINGS, drain_s=30), again["JobModifyIndex"])
+        nomad.register(
+            with_replicas(job_of(version, [1, 2], SETTINGS, drain_s=30), [], [1]),
+            again["JobModifyIndex"],
+        )
         (left,) = nomad.exactly(1, lambda: nomad.running(job["ID"]))
-        assert left["ID"] == first["ID"] and left["TaskStates"]["replica"]["Restarts"] == 0
+        assert left["ID"] != first["ID"] and left["TaskStates"]["replica"]["Restarts"] == 0
+        (service,) = nomad.passing("files")
+        assert service["Meta"]["replica"] == f"files.{version.name}.2"
+        last = nomad.call("GET", f"/job/{job['ID']}")
+        nomad.register(with_replicas(last, [], [2]), last["JobModifyIndex"])
+        nomad.exactly(0, lambda: nomad.running(job["ID"]))
+        ended = nomad.call("GET", f"/job/{job['ID']}")
+        assert ended["Stop"] and ended["CreateIndex"] == last["CreateIndex"]
+        nomad.register(job_of(version, [3], SETTINGS), ended["JobModifyIndex"])
+        nomad.exactly(1, lambda: nomad.passing("files"))
     finally:
         nomad.purge(job["ID"])
     assert nomad.consul("/health/service/serai-api-files") == []
 
 
+@pytest.mark.parametrize("form", ["json", "hcl"])
 def test_a_job_started_by_hand_is_the_one_that_we_would_start(
-    nomad: NomadAgent, tmp_path: Path
+    form: str, nomad: NomadAgent, tmp_path: Path
 ) -> None:
-    job = job_of(program("sh", "-c", "exec sleep 600"), 1, SETTINGS)
-    file = tmp_path / "job.json"
-    file.write_text(json.dumps({"Job": job}))
+    job = job_of(program("sh", "-c", "exec sleep 600"), [1], SETTINGS)
+    file = tmp_path / f"job.{form}"
+    file.write_text(json.dumps({"Job": job}) if form == "json" else hcl_of(job))
     try:
-        ran = nomad.nomad_job("run", "-json", "-detach", str(file))
+        ran = nomad.nomad_job("run", *(["-json"] if form == "json" else []), "-detach", str(file))
         assert ran.returncode == 0, ran.stdout + ran.stderr
         (before,) = nomad.exactly(1, lambda: nomad.running(job["ID"]))
         held = nomad.call("GET", f"/job/{job['ID']}")
@@ -127,7 +146,7 @@ def test_a_job_started_by_hand_is_the_one_that_we_would_start(
         plan = nomad.call("POST", f"/job/{job['ID']}/plan", {"Job": job, "Diff": True})
         assert plan["Diff"]["Type"] == "None"
         nomad.register(job, held["JobModifyIndex"])
-        nomad.register(with_count(held, 1), held["JobModifyIndex"])
+        nomad.register(with_replicas(held, [1]), held["JobModifyIndex"])
         after = nomad.call("GET", f"/job/{job['ID']}")
         assert after["Version"] == held["Version"] == 0
         assert [one["ID"] for one in nomad.running(job["ID"])] == [before["ID"]]
@@ -144,7 +163,7 @@ time.sleep(600)"
     command = (sys.executable, "-c", code, *TEXTS)
     version = program(*command)
     content = msgspec.structs.replace(version.content, env={"TEXT": "${NO_SUCH} {{ a }} %{if}"})
-    job = job_of(msgspec.structs.replace(version, content=content), 1, SETTINGS)
+    job = job_of(msgspec.structs.replace(version, content=content), [1], SETTINGS)
     nomad.register(job)
     try:
         until(told.exists)
@@ -165,7 +184,7 @@ def test_a_replica_leaves_consul_before_it_is_told_to_end(
         trap 'date +%s.%N > {ended}.told; sleep 6; kill $!; date +%s.%N > {ended}; exit' TERM
         while :; do sleep 0.05; done"""
     settings = msgspec.structs.replace(SETTINGS, leave_s=1.0)
-    job = job_of(program("sh", "-c", command), 1, settings, drain_s=10)
+    job = job_of(program("sh", "-c", command), [1], settings, drain_s=10)
     nomad.register(job)
     try:
         nomad.exactly(1, lambda: nomad.passing("files"))
@@ -186,7 +205,7 @@ def test_a_predictor_waits_for_its_parts_and_serves(nomad: NomadAgent, tmp_path:
         SETTINGS, cache_dir=str(tmp_path / "cache"), mhz_per_core=1000
     )
     version = _with_less_memory(version)
-    job = job_of(version, 1, settings)
+    job = job_of(version, [1], settings)
     nomad.register(job)
     try:
         (one,) = nomad.exactly(1, lambda: nomad.running(job["ID"]))
@@ -201,11 +220,8 @@ def test_a_predictor_waits_for_its_parts_and_serves(nomad: NomadAgent, tmp_path:
             _make(Path(marker), "")
         found = nomad.exactly(2, lambda: nomad.passing("text-large"))
         assert [one["Meta"]["capacity"] for one in found] in (["17", "16"], ["16", "17"])
-        (one,) = nomad.running(job["ID"])
-        assert [server.id for server in nomad.servers("text-large")] == [
-            f"{one['ID']}.0",
-            f"{one['ID']}.1",
-        ]
+        name = f"text-large.{version.name}.1"
+        assert [one.id for one in nomad.servers("text-large")] == [f"{name}.0", f"{name}.1"]
         assert {server.host for server in nomad.servers("text-large")} == {"127.0.0.1"}
         for service in found:
             answer = json.loads(_get(service["Port"], "/", b'{"text": "hello"}'))
@@ -222,7 +238,7 @@ def test_a_predictor_whose_parts_never_come_says_which(nomad: NomadAgent, tmp_pa
         SETTINGS, cache_dir=str(tmp_path / "cache"), prepare_limit_s=1
     )
     version = _with_less_memory(batching())
-    job = job_of(version, 1, settings)
+    job = job_of(version, [1], settings)
     nomad.register(job)
     try:
         ended = until(

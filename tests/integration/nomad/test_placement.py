@@ -43,7 +43,7 @@ async def explained(client: NomadClient, job: dict[str, Any]) -> NotPlaced:
     metric = await failed(client, job["ID"])
     nodes = (await client.nodes()).items
     rooms = rooms_of(nodes, (await client.allocations("")).items)
-    return why_not_placed(ask_of(job), rooms, metric, mhz_per_core=1000)
+    return why_not_placed(ask_of(job["TaskGroups"][0]), rooms, metric, mhz_per_core=1000)
 
 
 async def test_full_too_large_and_without_driver_are_told_apart(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from serai.model import Replica, ReplicaState
 from serai_scheduler.nomad.client import NomadClient, NomadSettings
-from serai_scheduler.nomad.reading import replica_of
+from serai_scheduler.nomad.names import parse_id
+from serai_scheduler.nomad.snapshot import Held, Snapshot, held, replicas_of
 from serai_scheduler.nomad.tasks import MAIN_TASK
 from tests.cluster.nomad import nomad
 from tests.integration.nomad.test_client import sleeping
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.engines
 def running(api: str, *command: str) -> dict[str, Any]:
     made = sleeping(f"serai-{api}--v1-0123abcd")
     group = made["TaskGroups"][0]
+    group["Name"] = "1"
     group["RestartPolicy"] = {"Attempts": 0, "Mode": "fail", "Interval": 10**10, "Delay": 10**9}
     group["ReschedulePolicy"] = {"Attempts": 0, "Unlimited": False, "Interval": 0}
     task = group["Tasks"][0]
@@ -30,9 +32,14 @@ def running(api: str, *command: str) -> dict[str, Any]:
 
 
 async def seen(client: NomadClient) -> dict[str, Replica]:
-    found = (await client.allocations("serai-")).items
-    replicas = [replica_of(one, "serai", (), 1) for one in found]
-    return {replica.api: replica for replica in replicas if replica is not None}
+    jobs: dict[str, Held] = {}
+    for stub in (await client.jobs("serai-")).items:
+        name, body = parse_id("serai", stub["ID"]), await client.job(stub["ID"])
+        assert name is not None and body is not None
+        jobs[stub["ID"]] = held(body, name)
+    allocations = (await client.allocations("serai-")).items
+    seen = replicas_of(Snapshot(jobs=jobs, allocations=allocations), "serai", (), {})
+    return {one.replica.api: one.replica for one in seen}
 
 
 async def test_every_end_has_its_state_and_reason(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from serai.errors import ConfigError, Unavailable
 from serai_scheduler.nomad.client import NomadClient, NomadSettings
+from tests.integration.cli.servers import sending, server
 from tests.support.wrong_server import wrong_server
 
 
@@ -32,6 +33,20 @@ async def test_variables_of_the_environment_count_for_nothing(
         assert (await client.jobs("a")).index == 7
         await client.close()
     assert len(server.heads) == 1 and "of-the-environment" not in server.heads[0]
+
+
+async def test_a_certificate_of_another_ca_is_told_with_what_to_do() -> None:
+    with server(sending(b"[]"), secure=True) as url:
+        port = int(url.rpartition(":")[2])
+        client = NomadClient(NomadSettings(host="localhost", port=port, tls=True))
+        with pytest.raises(Unavailable, match=r"cannot be verified \(self-signed.*`nomad.ca`"):
+            await client.nodes()
+        await client.close()
+    with server(sending(b"[]")) as url:
+        client = NomadClient(NomadSettings(port=int(url.rpartition(":")[2]), tls=True))
+        with pytest.raises(Unavailable, match="it does not speak TLS at this port"):
+            await client.nodes()
+        await client.close()
 
 
 async def test_settings_that_no_call_can_be_made_with_are_told(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry
 
 from serai.errors import ConfigError
 from serai.metrics import Metrics
-from serai_agent.report.health import listening
+from serai_agent.report.health import Access, listening
 
 
 async def test_health_readiness_and_metrics() -> None:
@@ -36,3 +36,20 @@ async def test_an_address_in_use_is_one_clear_error() -> None:
         with pytest.raises(ConfigError, match=rf"cannot listen on 127\.0\.0\.1:{port}: .*in use"):
             async with listening("127.0.0.1", port, registry, tuple):
                 raise AssertionError("two listeners on one port")
+
+
+async def test_beyond_health_it_asks_for_the_token() -> None:
+    registry = CollectorRegistry()
+    async with (
+        listening("127.0.0.1", 0, registry, tuple, Access(token="secret")) as port,
+        aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session,
+    ):
+        for path, token, status in (
+            ("/healthz", "", 200),
+            ("/readyz", "", 200),
+            ("/metrics", "", 401),
+            ("/metrics", "Bearer secret2", 401),
+            ("/metrics", "Bearer secret", 200),
+        ):
+            async with session.get(path, headers={"Authorization": token}) as response:
+                assert response.status == status, path

@@ -17,6 +17,8 @@ from serai.report import MAX_REPORT_BYTES, NodeReport
 from serai.report_accept import Last, accept, newest
 from serai_agent.report.beat import assemble
 from serai_agent.report.sender import HttpSink
+from tests.integration.cli.servers import sending as answering
+from tests.integration.cli.servers import server
 from tests.support.ports import free_port
 from tests.support.wait import auntil
 from tests.unit.report.parts import WHO, parts
@@ -36,6 +38,7 @@ class Scheduler:
         self.taken: list[int] = []
         self.tokens: set[str] = set()
         self.asked = 0
+        self.demand_since = 7
         self.open = asyncio.Event()
         self.open.set()
 
@@ -45,12 +48,12 @@ class Scheduler:
         raw = await request.read()
         await self.open.wait()
         try:
-            report = accept(raw, self.last)
+            report = accept(raw, self.last.get)
         except Refused as error:
             return problem(409, error.code, str(error))
         self.last[report.node] = newest(report)
         self.taken.append(report.sequence)
-        return web.Response(status=204)
+        return web.json_response({"demand_since": self.demand_since})
 
 
 class Kept:
@@ -78,7 +81,7 @@ async def scheduler() -> AsyncIterator[tuple[Scheduler, str]]:
 async def sending(url: str, deadline_s: float = 10.0) -> AsyncIterator[tuple[HttpSink, Kept]]:
     kept = Kept()
     async with aiohttp.ClientSession() as session:
-        sink = HttpSink(session, url, "secret", kept, deadline_s)
+        sink = HttpSink(session, lambda: url, "secret", kept, deadline_s)
         task = asyncio.create_task(sink.run())
         try:
             yield sink, kept
@@ -146,9 +149,37 @@ async def test_a_scheduler_that_does_not_answer_costs_one_report(
     assert kept.outcomes == ["failed", "sent"]
 
 
+async def test_a_scheduler_with_a_certificate_of_another_ca_is_told_with_what_to_do(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with server(answering(b""), secure=True) as url:
+        async with sending(url) as (sink, kept):
+            await sink.send(numbered(1))
+            await auntil(lambda: kept.outcomes == ["failed"])
+    (told,) = [r for r in caplog.records if r.message == "report was not taken"]
+    why = str(vars(told)["why"])
+    assert why.startswith("the scheduler: its certificate cannot be verified (self-signed")
+    assert why.endswith("; name the certificates that it is checked by in `scheduler.ca`")
+
+
 async def test_a_scheduler_that_is_away_is_no_error_of_the_loop() -> None:
     async with sending(f"http://127.0.0.1:{free_port()}") as (sink, kept):
         await sink.send(numbered(1))
         await auntil(lambda: kept.outcomes == ["failed"])
         await sink.send(numbered(2))
         await auntil(lambda: kept.outcomes == ["failed", "failed"])
+
+
+async def test_a_scheduler_says_which_demand_it_lacks_and_a_new_one_lacks_all(
+    scheduler: tuple[Scheduler, str],
+) -> None:
+    there, url = scheduler
+    async with sending(url, deadline_s=0.2) as (sink, kept):
+        assert sink.demand_since == 0
+        await sink.send(numbered(1))
+        await auntil(lambda: kept.outcomes == ["sent"])
+        assert sink.demand_since == 7
+        there.open.clear()
+        await sink.send(numbered(2))
+        await auntil(lambda: kept.outcomes == ["sent", "failed"])
+        assert sink.demand_since == 0

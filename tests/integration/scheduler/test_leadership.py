@@ -147,3 +147,19 @@ async def test_who_is_cancelled_while_it_takes_the_lease_leaves_it_to_others(
         await second.release()
         sessions = json.loads((await client.get("/v1/session/list")).body)
     assert not [one for one in sessions if one["Name"] == key]
+
+
+@pytest.mark.engines
+async def test_a_slow_consul_has_a_leader_that_stays(consul_agent: ConsulAgent) -> None:
+    """Each answer takes a fifth of the time to live: three of them, one after another, too long."""
+    settings, stage = LeaseSettings(ttl_s=2.0, margin_s=0.5, lock_delay_s=0.1), Stage()
+    async with losing_proxy(consul_agent.port, b"PUT /v1/session/renew") as proxy:
+        proxy.late_s = 0.4
+        async with ConsulClient(ConsulSettings(port=proxy.port)) as client:
+            key = f"{uuid.uuid4()}/leader"
+            lease = ConsulLease(client, SystemClock(), key, key, settings)
+            async with contending([lease], settings, stage):
+                await auntil(lambda: stage.acting)
+                renewed = proxy.passed
+                await auntil(lambda: proxy.passed > renewed + 4, 20.0)
+                assert stage.turns == [0] and stage.acting

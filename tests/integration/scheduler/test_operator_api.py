@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 from aiohttp import web
 from openapi_spec_validator import validate
@@ -18,20 +19,21 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serai import wire
 from serai.blobs import MemoryBlobs
-from serai.bundle import Manifest, encode_manifest
+from serai.bundle import BundleFile, Manifest, encode_manifest
 from serai.clock import SimClock
 from serai.model import digest_of
 from serai.operator import DeployItem, DeployRequest
-from serai.report import REPORT_VERSION, Gpus, NodeReport
+from serai.report import REPORT_VERSION
 from serai.spec import Problem
-from serai.spec.types import ApiSpec, Compute, Pod, Predictor
+from serai.spec.types import ApiSpec, Compute, Nodes, Pod, Predictor
 from serai.units import Size
+from serai_cli.embedded.limits import without_effect
 from serai_scheduler.api.app import make_app
 from serai_scheduler.service import Cluster, Scheduler
 from serai_scheduler.store.sqlite import SqliteStore
 from tests.sim.cluster import SimEngine
 from tests.support.ports import free_port
-from tests.support.scheduling import request, spec
+from tests.support.scheduling import report, request, spec
 
 TOKEN = "the-token"
 CLUSTER = Cluster(
@@ -83,6 +85,7 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
         epoch=await store.raise_epoch(),
         check_specs=all_fine,
         registry=CollectorRegistry(),
+        remarks=without_effect,
     )
     runner = web.AppRunner(make_app(scheduler, TOKEN, frozenset({"127.0.0.1"})))
     await runner.setup()
@@ -119,6 +122,11 @@ async def test_what_cannot_be_read_is_the_callers_fault(api: Api) -> None:
     body = b'{"apis":[{"spec":{"name":"a","predictor":{"path":"p.py","config":' + deep + b"}}}]}"
     status, told = await api.call("POST", "/v1/plan", body)
     assert (status, told["code"]) == (400, "bad_request") and "too deep" in told["detail"]
+    for levels in (32, 970, 980, 990):  # what can be read once may not be read again elsewhere
+        config = b'{"a":' * levels + b"1" + b"}" * levels
+        body = b'{"apis":[{"spec":{"name":"a","predictor":{"path":"p.py","config":' + config
+        status, told = await api.call("POST", "/v1/plan", body + b"}}}]}")
+        assert (status == 200) == (levels == 32), told
 
 
 async def test_a_predictor_comes_with_its_file_and_a_lock(api: Api) -> None:
@@ -172,6 +180,21 @@ async def test_a_plan_changes_nothing(api: Api) -> None:
     assert (await api.call("GET", "/v1/apis"))[1]["apis"] == []
 
 
+async def test_what_does_nothing_here_is_noted_with_the_plan(api: Api) -> None:
+    placed = msgspec.structs.replace(spec("iris"), nodes=Nodes(class_="gpu-large"))
+    for path in ("/v1/plan", "/v1/deploy"):
+        _, body = await api.call("POST", path, request(placed, spec("other"), bundle=""))
+        notes = {one["api"]: one["notes"] for one in body["apis"]}
+        assert notes == {
+            "iris": ["nodes: has no effect here: all replicas run on this machine"],
+            "other": [],
+        }
+
+
+async def test_one_machine_has_nothing_to_tell_of_a_cluster(api: Api) -> None:
+    assert await api.call("GET", "/v1/doctor") == (200, {"findings": []})
+
+
 async def test_unknown_names_come_with_a_hint(api: Api) -> None:
     await api.call("POST", "/v1/deploy", plain())
     status, body = await api.call("GET", "/v1/apis/irsi")
@@ -211,6 +234,18 @@ async def test_a_deploy_without_its_files_is_refused_and_leaves_nothing(api: Api
     assert (await api.call("GET", "/v1/apis"))[1]["apis"] == []
 
 
+async def test_a_bundle_that_tells_wrong_sizes_is_refused(api: Api) -> None:
+    content = b"content"
+    file = BundleFile(path="predictor.py", digest=digest_of(content), size_bytes=3)
+    manifest = encode_manifest(Manifest(files=(file,)))
+    for data in (content, manifest):
+        assert (await api.call("PUT", f"/v1/blobs/{digest_of(data)}", data))[0] == 204
+    status, body = await api.call("POST", "/v1/deploy", request(spec(), bundle=digest_of(manifest)))
+    assert (status, body["code"]) == (422, "size_mismatch")
+    assert "predictor.py has 7 bytes, not 3 as the bundle says" in body["detail"]
+    assert (await api.call("GET", "/v1/apis"))[1]["apis"] == []
+
+
 async def test_blobs_are_stored_under_their_digest_only(api: Api) -> None:
     digest = digest_of(b"content")
     missing = {"digests": [digest]}
@@ -219,26 +254,6 @@ async def test_blobs_are_stored_under_their_digest_only(api: Api) -> None:
     assert (status, body["code"]) == (422, "digest_mismatch")
     assert (await api.call("PUT", f"/v1/blobs/{digest}", b"content"))[0] == 204
     assert (await api.call("POST", "/v1/blobs/missing", missing))[1]["digests"] == []
-
-
-def report(sequence: int, version: int = REPORT_VERSION) -> NodeReport:
-    return NodeReport(
-        report_version=version,
-        node="one",
-        sequence=sequence,
-        started_at_s=1.0,
-        sent_at_s=2.0,
-        serai_version="0.1.0",
-        roles=("replicas",),
-        cpu_count=2,
-        cpu_percent=None,
-        load=None,
-        memory_total_bytes=1,
-        memory_available_bytes=1,
-        disk_total_bytes=1,
-        disk_free_bytes=1,
-        gpus=Gpus(problem="none"),
-    )
 
 
 async def test_reports_are_kept_and_old_or_future_ones_refused(api: Api) -> None:
@@ -264,3 +279,22 @@ async def test_metrics_can_be_read_by_prometheus(api: Api) -> None:
     families = {family.name for family in text_string_to_metric_families(text)}
     assert "serai_scheduler_wanted_replicas" in families
     assert "serai_scheduler_loop_lateness_seconds" in families
+
+
+async def test_an_api_whose_record_is_damaged_is_listed_with_what_to_do(
+    api: Api, tmp_path: Path
+) -> None:
+    await api.call("POST", "/v1/deploy", request(spec("iris"), spec("text"), bundle=""))
+    with closing(sqlite3.connect(tmp_path / "store.db")) as other, other:
+        other.execute("UPDATE entries SET value = x'00', revision = 99 WHERE key = 'apis/iris'")
+    status, body = await api.call("GET", "/v1/apis")
+    first = body["apis"][0]
+    assert (first["name"], first["state"]) == ("iris", "error")
+    assert "apis/iris cannot be read" in first["reason"]
+    for method, path in (("GET", ""), ("POST", "/scale"), ("POST", "/refresh"), ("DELETE", "")):
+        status, body = await api.call(method, f"/v1/apis/iris{path}", b'{"replicas":1}')
+        assert (status, body["code"]) == (409, "unreadable") and "from a backup" in body["detail"]
+    for call in ("plan", "deploy"):
+        status, body = await api.call("POST", f"/v1/{call}", plain())
+        assert (status, body["code"]) == (409, "unreadable")
+    assert (await api.call("POST", "/v1/apis/text/scale", b'{"replicas":2}'))[0] == 200

@@ -3,8 +3,8 @@
 import pytest
 
 from serai.errors import ConfigError, Unavailable
+from serai.runtime_code import requirements_of_extra, runtime_digest
 from serai_agent.cache.environments import recipe_of
-from serai_agent.cache.runtime import requirements_of_extra, runtime_digest
 from serai_agent.cache.uv_tool import in_words
 
 

@@ -1,7 +1,7 @@
 """What one machine refuses, in words."""
 
-from serai.spec.types import ApiSpec, Container, Mount, Pod
-from serai_cli.embedded.limits import not_on_one_machine
+from serai.spec.types import ApiSpec, Container, Mount, Nodes, Pod
+from serai_cli.embedded.limits import not_on_one_machine, without_effect
 
 
 def anything(host: str) -> str | None:
@@ -35,3 +35,11 @@ def test_a_mount_that_the_operator_does_not_allow_is_refused() -> None:
     spec = mounting("/models", Pod(command=("serve",)))
     (problem,) = not_on_one_machine([spec], None, lambda host: f"not {host}")
     assert (problem.path, problem.message) == ("m: mounts[0].host", "not /models")
+
+
+def test_a_spec_for_some_nodes_of_a_cluster_runs_here_too_and_is_told_so() -> None:
+    wishes = Nodes(class_="gpu-large", pool="models")
+    spec = ApiSpec(name="p", endpoint="/p", pod=Pod(command=("serve",)), nodes=wishes)
+    assert not_on_one_machine([spec], None, anything) == ()
+    assert without_effect(spec) == ("nodes: has no effect here: all replicas run on this machine",)
+    assert without_effect(container()) == ()

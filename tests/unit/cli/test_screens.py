@@ -11,6 +11,9 @@ from serai.operator import (
     ApiPlan,
     ApiStatus,
     Change,
+    NodeList,
+    NodeStatus,
+    NodeWish,
     PlanAnswer,
     ReplicaStatus,
     Traffic,
@@ -19,10 +22,10 @@ from serai.operator import (
 from serai.spec.types import ApiSpec, Compute, Pod, Readiness
 from serai_cli.following import known
 from serai_cli.loglines import readable
-from serai_cli.screens import NO_APIS, api_list, description, one_api, plan
+from serai_cli.screens import NO_APIS, api_list, description, nodes, one_api, plan
 from serai_cli.tables import Look
 from serai_cli.waiting import Verdict, standing, without_seconds
-from tests.support.scheduling import NOW_S, replica
+from tests.support.scheduling import NOW_S, replica, report
 
 STATUS = ApiStatus(
     name="iris",
@@ -83,6 +86,11 @@ def test_what_is_not_well_is_explained_below_the_list() -> None:
     assert api_list(ApiList(apis=(sick,)), NOW_S)[-1] == "iris: 1 of 2 replicas ready"
 
 
+def test_a_damaged_api_has_no_age() -> None:
+    damaged = msgspec.structs.replace(STATUS, updated_at_s=0.0)
+    assert api_list(ApiList(apis=(damaged,)), NOW_S)[1].split()[-1] == "-"
+
+
 def test_an_empty_list_says_what_to_do() -> None:
     assert api_list(ApiList(apis=()), NOW_S) == [NO_APIS]
 
@@ -112,6 +120,7 @@ def test_a_plan_names_the_price_of_each_change() -> None:
                 version="v2",
                 explanation="starts 1 replica",
                 changes=changes,
+                notes=("nodes: has no effect here",),
             ),
         )
     )
@@ -119,6 +128,7 @@ def test_a_plan_names_the_price_of_each_change() -> None:
     assert lines[0] == "iris: new version (v2): starts 1 replica"
     assert lines[2].split() == ["env.A", "1", "→", "2", "new", "replicas"]
     assert lines[3].split() == ["endpoint", "/a", "→", "/b", "no", "restart"]
+    assert lines[4:] == ["  note: nodes: has no effect here"]
 
 
 def test_a_deploy_stands_as_the_scheduler_says() -> None:
@@ -135,6 +145,18 @@ def test_a_deploy_stands_as_the_scheduler_says() -> None:
     assert verdict(failed_version="v2-def", last_error="x") is Verdict.FAILED
     assert verdict(candidate="v3-ghi") is Verdict.FAILED
     assert verdict(version="v3-ghi") is Verdict.FAILED, "overtaken, and that update has ended"
+
+
+def test_a_version_serves_once_the_gateways_have_taken_it() -> None:
+    mine = ApiPlan(api="iris", action="new version", version="v2-def", explanation="")
+    waits = "waiting for gateway one to take the route (last heard 20 s ago)"
+    status = msgspec.structs.replace(STATUS, version="v2-def", waits_for=waits)
+    stands = standing(mine, described(status))
+    assert stands.verdict is Verdict.RUNNING
+    assert stands.line == f"iris: v2-def is ready; {waits}"
+    assert without_seconds(stands.line).endswith("gateway one to take the route")
+    late = standing(mine, described(status), gateways_late=True)
+    assert late.verdict is Verdict.FAILED and waits in late.line
 
 
 def test_seconds_that_pass_are_no_news_without_a_terminal() -> None:
@@ -185,3 +207,39 @@ def test_the_end_of_a_replica_is_told_once() -> None:
     told = msgspec.structs.replace(told, replicas=(ReplicaStatus(replica=ended),))
     text = "\n".join(description(told, NOW_S))
     assert text.count("killed by SIGKILL") == 1
+
+
+def test_nodes_show_what_they_have_and_what_a_drain_waits_for() -> None:
+    told = msgspec.structs.replace(
+        report(1), cpu_percent=50.0, memory_total_bytes=2**31, memory_available_bytes=2**30
+    )
+    up = NodeStatus(node="one", state="up", age_s=2.0, report=told, clock_skew_s=-0.04, replicas=3)
+    drained = msgspec.structs.replace(
+        up,
+        node="two",
+        takes=False,
+        wish=NodeWish.DRAIN,
+        waiting=("iris.v1.1: 1 request in flight",),
+    )
+    closed = msgspec.structs.replace(up, node="three", takes=False, reason="drained by Nomad")
+    silent = NodeStatus(node="four", state="silent", age_s=None, report=None, reason="down")
+    header, one, two, three, four, *more = nodes(NodeList(nodes=(up, drained, closed, silent)))
+    assert " ".join(header.split()) == (
+        "node state roles cpu memory free disk free gpus replicas version clock report reason"
+    )
+    assert " ".join(one.split()) == (
+        "one up replicas 50% of 2 1.0Gi of 2.0Gi 1 of 1 0 3 0.1.0 +0.0s 2s ago"
+    )
+    assert two.split()[:2] == ["two", "draining"]
+    assert three.split()[:2] == ["three", "closed"] and three.endswith("drained by Nomad")
+    assert " ".join(four.split()) == "four silent - - - - - 0 - - never down"
+    assert more == ["", "two waits for", "  iris.v1.1: 1 request in flight"]
+    assert nodes(NodeList(nodes=())) == ["no node has reported yet"]
+
+
+def test_nodes_of_a_cluster_show_their_nomad() -> None:
+    up = NodeStatus(node="one", state="up", age_s=2.0, report=report(1), engine_version="1.6.1")
+    silent = NodeStatus(node="two", state="silent", age_s=None, report=None, engine_version="1.5.0")
+    header, one, two = nodes(NodeList(nodes=(up, silent)))
+    at = header.index("nomad")
+    assert one[at : at + 5] == "1.6.1" and two[at : at + 5] == "1.5.0"

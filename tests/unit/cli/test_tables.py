@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from serai_cli.quantities import ago, count, milliseconds, rate, size
 from serai_cli.tables import Column, Look, table
-from serai_cli.text import cells, cut, paint, printable
+from serai_cli.text import cells, cut, escaped, paint, printable
 
 COLUMNS = (
     Column("name", least=6),
@@ -56,3 +56,8 @@ def test_quantities_are_short() -> None:
     assert [count(v) for v in (0, 99_999, 100_000, 1_234_567, 5 * 10**9)] == [
         "0", "99999", "100k", "1.2M", "5.0G",
     ]  # fmt: skip
+
+
+def test_what_would_move_the_cursor_is_written_out() -> None:
+    assert escaped("a\tb\x1b[2J\u202e ö\r") == "a\tb\\x1b[2J\\u202e ö\\r"
+    assert escaped("plain") == "plain"

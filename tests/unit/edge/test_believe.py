@@ -1,7 +1,7 @@
 """A registry that forgets is not believed at once; one that is right is."""
 
-from serai_agent.edge.believe import DISBELIEF_S, Belief, believe, unrouted
-from tests.unit.edge.values import server
+from serai_agent.edge.believe import DISBELIEF_S, Belief, believe, routes_to_follow, unrouted
+from tests.unit.edge.values import route, server
 
 FOUR = [server(number=n) for n in range(4)]
 ALL_UP = frozenset(one.id for one in FOUR)
@@ -59,3 +59,28 @@ def test_a_replica_that_comes_at_a_new_address_replaces_the_old() -> None:
     moved = server(number=0, port=9999)
     before = believe(Belief(), FOUR[:1], ALL_UP, NONE, 0.0)
     assert believe(before, [moved], ALL_UP, NONE, 1.0).servers == (moved,)
+
+
+def test_servers_that_other_gateways_have_are_not_kept() -> None:
+    before = believe(Belief(), FOUR, ALL_UP, NONE, 0.0)
+    elsewhere = frozenset(one.id for one in FOUR[1:])
+    assert names(believe(before, FOUR[:1], ALL_UP, elsewhere, 1.0)) == [FOUR[0].id]
+
+
+def test_routes_go_only_by_the_word_of_a_leader_who_knows_them() -> None:
+    held = (route(epoch=5), route("text", epoch=7))
+    kept, both = (route(epoch=5),), (route(epoch=8), route("text", epoch=7))
+    assert routes_to_follow(held, both, None) == both, "nothing has gone"
+    assert routes_to_follow(held, kept, 7) == kept
+    assert routes_to_follow(held, (), 9) == ()
+    for unknown in (None, 0, 6):
+        assert routes_to_follow(held, (), unknown) is None
+        assert routes_to_follow(held, kept, unknown) is None
+    assert routes_to_follow((), (), None) == ()
+
+
+def test_a_route_of_an_epoch_before_is_not_taken() -> None:
+    held = (route(epoch=5), route("text", epoch=7))
+    old = (route(epoch=4), route("text", epoch=7))
+    assert routes_to_follow(held, old, 4) is None
+    assert routes_to_follow(held, old, 8) == held

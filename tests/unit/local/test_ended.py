@@ -1,7 +1,7 @@
 """Small decisions of the engine: which records go, which processes belong to whom."""
 
+from serai.ended import surplus
 from serai.model import Replica, ReplicaState
-from serai_agent.local.engine import surplus
 from serai_agent.local.usage import trees
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from serai_agent.local.health import Health, Verdict, after, probe_period_s
+from serai.readiness import Verdict
+from serai_agent.local.health import Health, after, probe_period_s
 
 MARKS = {"+": Verdict.READY, "-": Verdict.NOT_READY, "?": Verdict.SILENT, "x": Verdict.REFUSED}
 

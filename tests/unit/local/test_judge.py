@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from serai.model import Exit, ReplicaState
+from serai.readiness import Verdict
 from serai_agent.local.folder import (
     KeeperState,
     RuntimeExit,
@@ -10,7 +11,7 @@ from serai_agent.local.folder import (
     RuntimeProcess,
     RuntimeStatus,
 )
-from serai_agent.local.health import Health, Verdict
+from serai_agent.local.health import Health
 from serai_agent.local.judge import End, Facts, Step, end_of, loads, serves, state_of
 
 UP = Health(up=True, was_up=True, passed=1, last=Verdict.READY)

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from serai import logfiles
 from serai.engine import LogLine, LogQuery
-from serai_agent.local import logfiles
+from serai.logfiles import MISSED, Spot, end_of, first_since, last_lines, read_on
+from serai.logqueries import merged, takes, wanted
 from serai_agent.local.keeper import Lines, LogFiles, stamp
-from serai_agent.local.logfiles import MISSED, Spot, end_of, first_since, last_lines, read_on
-from serai_agent.local.logline import Source, parse, takes, wanted
-from serai_agent.local.logs import merged
+from serai_agent.local.logline import Source
 
 START_S = 1_700_000_000.0
 
@@ -28,16 +28,16 @@ def line(at_s: float, text: str = "text") -> LogLine:
 
 
 def test_a_stored_line_comes_back(tmp_path: Path) -> None:
-    found = parse(raw(1, "hällo  wörld ", b"e").rstrip(b"\n"), source(tmp_path))
+    found = source(tmp_path).parse(raw(1, "hällo  wörld ", b"e").rstrip(b"\n"), 0.0)
     assert found is not None
     assert (found.at_s, found.stream, found.text) == (START_S + 1, "err", "hällo  wörld ")
-    exact = parse(stamp(START_S + 0.123456) + b" o x", source(tmp_path))
+    exact = source(tmp_path).parse(stamp(START_S + 0.123456) + b" o x", 0.0)
     assert exact is not None and exact.at_s == pytest.approx(START_S + 0.123456, abs=1e-6)
 
 
 @pytest.mark.parametrize("damaged", [b"", b"x", b"2026-99-01T o x", b"2026 q x", b"\xff\xff o x"])
 def test_a_damaged_line_is_none(damaged: bytes, tmp_path: Path) -> None:
-    assert parse(damaged, source(tmp_path)) is None
+    assert source(tmp_path).parse(damaged, 0.0) is None
 
 
 def test_grep_is_plain_text_and_minds_case_only_when_it_has_capitals() -> None:

@@ -12,7 +12,7 @@ from serai.errors import ConfigError
 from serai.model import Version
 from serai.spec.types import Compute, Container, Mount
 from serai.units import Cpu, Size
-from serai_scheduler.nomad.job import GROUP, job_of, with_count
+from serai_scheduler.nomad.job import job_of, numbers_of, with_drain, with_replicas
 from serai_scheduler.nomad.names import parse_id
 from serai_scheduler.nomad.places import places_of
 from serai_scheduler.nomad.settings import JobSettings
@@ -20,7 +20,7 @@ from serai_scheduler.nomad.text import literal, template_of_json
 from tests.unit.nomad.values import SHAPES, batching, containers, predictor, program
 
 SETTINGS = JobSettings()
-COUNTS = st.integers(0, 10_000)
+NUMBERS = st.sets(st.integers(1, 10_000), min_size=1, max_size=5)
 VERSIONS = st.sampled_from([make() for make in SHAPES.values()])
 
 
@@ -30,57 +30,96 @@ def changed(version: Version, **changes: object) -> Version:
 
 
 def tasks(version: Version, settings: JobSettings = SETTINGS) -> dict[str, dict[str, Any]]:
-    (group,) = job_of(version, 1, settings)["TaskGroups"]
+    (group,) = job_of(version, [1], settings)["TaskGroups"]
     return {task["Name"]: task for task in group["Tasks"]}
 
 
-@given(VERSIONS, COUNTS, COUNTS)
-def test_nothing_but_the_count_varies(version: Version, one: int, other: int) -> None:
-    first, second = job_of(version, one, SETTINGS), job_of(version, other, SETTINGS)
-    assert first["TaskGroups"][0].pop("Count") == one
-    assert second["TaskGroups"][0].pop("Count") == other
-    assert first == second
+@given(VERSIONS, NUMBERS)
+def test_replicas_differ_in_the_names_of_their_groups_only(
+    version: Version, numbers: set[int]
+) -> None:
+    job = job_of(version, numbers, SETTINGS)
+    assert numbers_of(job) == numbers
+    names = [group.pop("Name") for group in job["TaskGroups"]]
+    assert names == [str(number) for number in sorted(numbers)]
+    assert all(group == job["TaskGroups"][0] for group in job["TaskGroups"])
 
 
-@given(VERSIONS, st.floats(0, 1e9), st.integers(1, 10**9))
-def test_when_a_version_was_made_is_nowhere(version: Version, at_s: float, count: int) -> None:
+@given(VERSIONS, st.floats(0, 1e9), NUMBERS)
+def test_when_a_version_was_made_is_nowhere(
+    version: Version, at_s: float, numbers: set[int]
+) -> None:
     later = msgspec.structs.replace(version, created_at_s=at_s)
-    assert job_of(later, count, SETTINGS) == job_of(version, count, SETTINGS)
+    assert job_of(later, numbers, SETTINGS) == job_of(version, numbers, SETTINGS)
 
 
 @given(VERSIONS, st.floats(0, 86_400))
 def test_the_time_to_end_is_all_that_a_drain_time_changes(version: Version, drain_s: float) -> None:
     """Nomad changes it in place; a difference in a task's config would restart the replicas."""
-    job, usual = job_of(version, 1, SETTINGS, drain_s), job_of(version, 1, SETTINGS)
+    job, usual = job_of(version, [1], SETTINGS, drain_s), job_of(version, [1], SETTINGS)
     for task in (*job["TaskGroups"][0]["Tasks"], *usual["TaskGroups"][0]["Tasks"]):
         assert 0 < task.pop("KillTimeout") <= SETTINGS.max_kill_timeout_s * 1e9
     assert job == usual
 
 
-@given(VERSIONS, COUNTS, COUNTS)
-def test_a_count_is_changed_in_what_nomad_holds(version: Version, one: int, other: int) -> None:
-    held = {**job_of(version, one, SETTINGS), "ModifyIndex": 7, "Stop": False}
-    before = json.dumps(held)
-    assert with_count(held, other) == {
-        **job_of(version, other, SETTINGS),
-        "ModifyIndex": 7,
-        "Stop": False,
-    }
-    assert json.dumps(held) == before
+@given(VERSIONS, NUMBERS, st.floats(0, 86_400))
+def test_a_job_gets_another_drain_time_as_if_it_had_been_made_with_it(
+    version: Version, numbers: set[int], drain_s: float
+) -> None:
+    held = job_of(version, numbers, SETTINGS)
+    text = json.dumps(held)
+    assert with_drain(held, drain_s, SETTINGS) == job_of(version, numbers, SETTINGS, drain_s)
+    assert json.dumps(held) == text
 
 
-def test_a_job_by_hand_with_another_group_keeps_it() -> None:
-    held = {"TaskGroups": [{"Name": GROUP, "Count": 1}, {"Name": "by hand", "Count": 3}]}
-    assert with_count(held, 5)["TaskGroups"] == [
-        {"Name": GROUP, "Count": 5},
-        {"Name": "by hand", "Count": 3},
+def test_a_drain_time_is_no_longer_than_what_the_job_was_registered_with() -> None:
+    """Nomad refuses a task that may take longer to end than a deployment."""
+    held = job_of(predictor(), [1], SETTINGS)
+    groups = [
+        {**group, "Update": {"ProgressDeadline": 700 * 10**9}} for group in held["TaskGroups"]
     ]
+    ours = {**held, "TaskGroups": [*groups, {**groups[0], "Name": "by-hand"}]}
+    made, by_hand = with_drain(ours, 3000, SETTINGS)["TaskGroups"]
+    assert {task["Name"]: task["KillTimeout"] for task in made["Tasks"]}["replica"] == 700 * 10**9
+    assert by_hand == {**groups[0], "Name": "by-hand"}
+
+
+@given(VERSIONS, NUMBERS, NUMBERS, NUMBERS)
+def test_replicas_come_and_go_in_what_nomad_holds(
+    version: Version, before: set[int], add: set[int], remove: set[int]
+) -> None:
+    held = {**job_of(version, before, SETTINGS), "ModifyIndex": 7, "Stop": False}
+    text = json.dumps(held)
+    made = with_replicas(held, add, remove)
+    left = (before - remove) | (add - before)
+    assert numbers_of(made) == left
+    if left:
+        fresh = {group["Name"]: group for group in job_of(version, left, SETTINGS)["TaskGroups"]}
+        assert {group["Name"]: group for group in made.pop("TaskGroups")} == fresh
+        assert made == {key: held[key] for key in made} and len(made) == len(held) - 1
+    else:
+        assert made == {**held, "Stop": True}
+    assert json.dumps(held) == text
+
+
+def test_what_runs_is_not_built_anew() -> None:
+    """Another release or an operator may have made it differ: it goes on as it is."""
+    ours = {"Name": "1", "Count": 1, "Tasks": ["as it was"]}
+    scaled = {"Name": "2", "Count": 3, "Tasks": ["as it was"]}
+    emptied = {"Name": "3", "Count": 0, "Tasks": ["as it was"]}
+    theirs = {"Name": "by hand", "Count": 3}
+    held = {"TaskGroups": [ours, scaled, emptied, theirs]}
+    assert numbers_of(held) == {1, 2}
+    made = with_replicas(held, [7])
+    assert made["TaskGroups"] == [ours, {**ours, "Name": "2"}, theirs, {**ours, "Name": "7"}]
+    assert with_replicas(held, [], [1, 2])["TaskGroups"] == [theirs]
+    assert numbers_of({**held, "Stop": True}) == set()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_job_is_json_that_its_name_tells(shape: str) -> None:
     version = SHAPES[shape]()
-    job = job_of(version, 1, SETTINGS)
+    job = job_of(version, [1], SETTINGS)
     assert json.loads(json.dumps(job)) == job
     name = parse_id("serai", job["ID"])
     assert name is not None and (name.api, name.version) == (version.api, version.name)
@@ -94,7 +133,7 @@ def test_no_container_is_privileged_or_in_the_nodes_network(shape: str) -> None:
 
 
 def test_each_process_has_a_port_a_service_and_its_share() -> None:
-    (group,) = job_of(batching(), 1, SETTINGS)["TaskGroups"]
+    (group,) = job_of(batching(), [1], SETTINGS)["TaskGroups"]
     labels = [port["Label"] for port in group["Networks"][0]["DynamicPorts"]]
     found = tasks(batching())["replica"]["Services"]
     assert [one["PortLabel"] for one in found] == labels == ["http_0", "http_1"]
@@ -131,7 +170,7 @@ def test_without_a_limit_the_usual_memory_is_asked() -> None:
 
 def test_the_logs_of_all_tasks_fit_on_the_disk_that_is_asked() -> None:
     for make in SHAPES.values():
-        (group,) = job_of(make(), 1, SETTINGS)["TaskGroups"]
+        (group,) = job_of(make(), [1], SETTINGS)["TaskGroups"]
         logs = [one["LogConfig"] for one in group["Tasks"]]
         most = sum(2 * one["MaxFiles"] * one["MaxFileSizeMB"] for one in logs)
         assert most < group["EphemeralDisk"]["SizeMB"]
@@ -149,7 +188,7 @@ def test_a_predictor_without_its_parts_is_refused() -> None:
 
 def test_a_version_with_nothing_to_run_is_refused() -> None:
     with pytest.raises(ConfigError, match="neither a predictor nor a command"):
-        job_of(changed(program(), pod=None), 1, SETTINGS)
+        job_of(changed(program(), pod=None), [1], SETTINGS)
 
 
 def test_a_program_sees_a_folder_only_where_it_is() -> None:
@@ -157,9 +196,9 @@ def test_a_program_sees_a_folder_only_where_it_is() -> None:
     elsewhere = changed(program(), mounts=(Mount(host="/srv", path="/data"),))
     assert tasks(there)["replica"]["Driver"] == "raw_exec"
     with pytest.raises(ConfigError, match="/srv cannot be shown as /data"):
-        job_of(elsewhere, 1, SETTINGS)
+        job_of(elsewhere, [1], SETTINGS)
     with pytest.raises(ConfigError, match="the driver raw_exec"):
-        job_of(there, 1, JobSettings(program_driver="exec"))
+        job_of(there, [1], JobSettings(program_driver="exec"))
 
 
 @given(st.recursive(st.text() | st.integers(), lambda inner: st.dictionaries(st.text(), inner)))

@@ -67,6 +67,14 @@ def test_some_filtered_and_some_full_is_waited_for() -> None:
     assert "all GPUs are taken; 1 node without such a GPU" in found.reason
 
 
+def test_a_disk_that_is_full_is_told_with_what_is_asked_for() -> None:
+    metric = {"DimensionExhausted": {"disk": 1}}
+    ask = Ask(cpu_mhz=500, memory_mib=512, disk_mib=300)
+    found = why_not_placed(ask, [room("a", 8000)], metric, CORE)
+    assert found.may_clear
+    assert found.reason.endswith("; no more disk: its files and logs may take 300Mi")
+
+
 def node(**changes: Any) -> dict[str, Any]:
     return {
         "ID": "id-a",
@@ -125,4 +133,5 @@ def test_what_ends_before_the_others_start_shares_their_place() -> None:
         task("replica", 500, 100, None),
         task("beside", 100, 100, {"Hook": "poststart", "Sidecar": True}),
     ]
-    assert ask_of({"TaskGroups": [{"Tasks": tasks}]}) == Ask(cpu_mhz=600, memory_mib=300)
+    asked = ask_of({"Tasks": tasks, "EphemeralDisk": {"SizeMB": 70}})
+    assert asked == Ask(cpu_mhz=600, memory_mib=300, disk_mib=70)

@@ -2,14 +2,17 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from serai.model import Exit, Replica, ReplicaState
+from serai_scheduler.nomad.names import JobName
 from serai_scheduler.nomad.reading import replica_of
 from tests.unit.edge.values import server
 
+NAME = JobName(api="iris", version="v1-0123abcd")
 JOB = "serai-iris--v1-0123abcd"
-OOM = Exit(signal="SIGKILL", oom=True)
+PORT = 20_000
 STARTED = {"Type": "Started", "DisplayMessage": "Task started by client", "Details": {}}
 
 
@@ -51,20 +54,25 @@ def allocation(
     }
 
 
-def read(found: dict[str, Any], ready: int = 0, processes: int = 1) -> Replica:
-    servers = [server(number=number) for number in range(ready)]
-    replica = replica_of(found, "serai", servers, processes)
-    assert replica is not None
+def read(found: dict[str, Any], ready: int = 0, processes: int = 1, wanted: bool = True) -> Replica:
+    """Read it; `ready` servers of it pass their checks, and one of an allocation before it."""
+    servers = [
+        msgspec.structs.replace(server(number=number), port=PORT + number)
+        for number in (*range(ready), 99)
+    ]
+    ports = [{"Label": f"http_{one}", "Value": PORT + one} for one in range(processes)]
+    other = {"Label": "metrics", "Value": PORT + 50}
+    found = {**found, "AllocatedResources": {"Shared": {"Ports": [*ports, other]}}}
+    replica = replica_of(found, NAME, 3, wanted, servers)
+    assert replica.id == "iris.v1-0123abcd.3"
     return replica
 
 
-def told(found: dict[str, Any], ready: int = 0, processes: int = 1) -> tuple[ReplicaState, str]:
-    replica = read(found, ready, processes)
+def told(
+    found: dict[str, Any], ready: int = 0, processes: int = 1, wanted: bool = True
+) -> tuple[ReplicaState, str]:
+    replica = read(found, ready, processes, wanted)
     return replica.state, replica.reason
-
-
-def test_a_foreign_job_is_no_replica() -> None:
-    assert replica_of(allocation(JobID="web"), "serai", (), 1) is None
 
 
 def test_before_it_runs_it_says_what_it_waits_for() -> None:
@@ -76,7 +84,7 @@ def test_before_it_runs_it_says_what_it_waits_for() -> None:
     assert "environment and bundle" in told(preparing)[1]
     pulling = {"Type": "Driver", "DisplayMessage": "Downloading image", "Details": {}}
     found = allocation(client="pending", task="pending", events=(pulling,))
-    assert told(found) == (ReplicaState.STARTING, "Downloading image")
+    assert told(found) == (ReplicaState.STARTING, "its image is being pulled")
     again = allocation(client="pending", task="pending", events=(STARTED, ended(7)))
     again["TaskStates"]["replica"]["Restarts"] = 1
     assert told(again) == (ReplicaState.STARTING, "it is started again: exit code 7")
@@ -92,13 +100,26 @@ def test_it_is_ready_when_all_its_processes_pass_their_checks() -> None:
 
 
 def test_one_that_ends_is_no_server_any_more() -> None:
-    found = read(allocation(wanted="stop"), ready=1)
-    assert (found.state, found.servers) == (ReplicaState.DRAINING, ())
+    # Its group is gone from the job before Nomad has decided what that means.
+    for found in (allocation(), allocation(wanted="stop")):
+        leaving = read(found, ready=1, wanted=False)
+        assert (leaving.state, leaving.servers) == (ReplicaState.DRAINING, ())
     stopped = allocation("complete", "stop", "dead", (STARTED, ended(0)))
-    assert told(stopped) == (ReplicaState.STOPPED, "")
+    assert told(stopped, wanted=False) == (ReplicaState.STOPPED, "")
     killed = allocation("complete", "stop", "dead", (STARTED, ended(137, signal=9)))
-    assert told(killed) == (ReplicaState.STOPPED, "killed: it had not ended in its time")
-    assert read(stopped).ended_at_s == pytest.approx(1795733575.0)
+    assert told(killed, wanted=False) == (
+        ReplicaState.STOPPED,
+        "killed: it had not ended in its time",
+    )
+    assert read(stopped, wanted=False).ended_at_s == pytest.approx(1795733575.0)
+
+
+@pytest.mark.parametrize(
+    "left", [allocation(wanted="stop"), allocation("complete", "stop"), allocation("lost", "stop")]
+)
+def test_one_that_nomad_moves_waits_for_its_next_place(left: dict[str, Any]) -> None:
+    assert told(left) == (ReplicaState.PENDING, "it has to leave b and waits for another place")
+    assert read(left, ready=1).servers == ()
 
 
 @pytest.mark.parametrize(
@@ -123,16 +144,29 @@ def test_one_that_ends_is_no_server_any_more() -> None:
 def test_a_failure_has_its_reason(
     events: tuple[dict[str, Any], ...], reason: str, exit: Exit | None
 ) -> None:
-    found = read(allocation("failed", "run", "dead", events))
-    assert (found.state, found.reason, found.exit) == (ReplicaState.FAILED, reason, exit)
+    for found in (
+        read(allocation("failed", "run", "dead", events)),
+        read(allocation("failed", "stop", "dead", events), wanted=False),
+    ):
+        assert (found.state, found.reason, found.exit) == (ReplicaState.FAILED, reason, exit)
 
 
 def test_a_node_that_did_not_prepare_is_named_as_the_reason() -> None:
     found = allocation("failed", "run", "dead", ())
-    found["TaskStates"]["prepare"] = {"State": "dead", "Failed": True}
-    assert "environment and bundle in time" in told(found)[1]
+    found["TaskStates"]["prepare"] = {"State": "dead", "Failed": True, "Events": [ended(1)]}
+    assert "could not get its environment or bundle" in told(found)[1]
+
+
+def test_what_kept_all_of_its_tasks_from_starting_is_the_reason() -> None:
+    full = {"Type": "Setup Failure", "DisplayMessage": "failed to setup alloc: no such thing"}
+    killing = {"Type": "Killing", "DisplayMessage": "Sent interrupt. Waiting 10m5s"}
+    found = allocation("failed", "run", "dead", (full, killing))
+    found["TaskStates"]["prepare"] = {"State": "dead", "Failed": True, "Events": [full]}
+    assert told(found) == (ReplicaState.FAILED, "failed to setup alloc: no such thing")
+    found["TaskStates"]["replica"]["Events"] = []
+    assert told(found) == (ReplicaState.FAILED, "failed to setup alloc: no such thing")
 
 
 def test_a_node_that_is_gone_loses_its_replicas() -> None:
-    assert told(allocation("lost", "stop")) == (ReplicaState.LOST, "its node b is gone")
+    assert told(allocation("lost", "stop"), wanted=False) == (ReplicaState.LOST, "b is gone")
     assert told(allocation("unknown"))[0] is ReplicaState.LOST

@@ -9,8 +9,10 @@ from serai.spec.types import (
     Compute,
     Container,
     Mount,
+    Nodes,
     Pod,
     Predictor,
+    PreferredNodes,
     Readiness,
 )
 from serai.units import Cpu, Duration, Size
@@ -115,6 +117,18 @@ def mounting() -> Version:
     )
 
 
+def placed() -> Version:
+    """Return a program that asks for nodes of a kind, and for some of them rather than others."""
+    nodes = Nodes(
+        class_="gpu-large",
+        pool="all",
+        meta={"rack": "r1", "disk.kind": "nvme"},
+        prefer=PreferredNodes(class_="new", meta={"power": "cheap"}),
+    )
+    content = msgspec.structs.replace(program().content, nodes=nodes)
+    return version(content, api="placed")
+
+
 SHAPES = {
     "predictor": predictor,
     "batching": batching,
@@ -122,4 +136,5 @@ SHAPES = {
     "program-with-bundle": program_with_bundle,
     "containers": containers,
     "mounts": mounting,
+    "placed": placed,
 }

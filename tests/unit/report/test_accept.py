@@ -13,6 +13,12 @@ from serai.report_accept import Last, accept, newest
 from serai_agent.report.beat import assemble
 from tests.unit.report.parts import WHO, parts
 
+
+def nobody(node: str) -> Last | None:
+    """Say of any node that nothing was heard of it."""
+    return None
+
+
 REPORT = assemble(WHO, 7, 2000.0, parts()).report
 
 
@@ -24,13 +30,13 @@ def raw(**changes: Any) -> bytes:
 
 def code_of(data: bytes, last: dict[str, Last] | None = None) -> str:
     with pytest.raises(Refused) as refused:
-        accept(data, last or {})
+        accept(data, (last or {}).get)
     assert str(refused.value)
     return refused.value.code
 
 
 def test_a_first_report_is_taken_whole() -> None:
-    assert accept(wire.encode(REPORT), {}) == REPORT
+    assert accept(wire.encode(REPORT), nobody) == REPORT
     assert newest(REPORT) == (1000.0, 7)
 
 
@@ -46,13 +52,19 @@ def test_a_first_report_is_taken_whole() -> None:
 )
 def test_only_newer_reports_are_taken(last: Last, taken: bool) -> None:
     if taken:
-        assert accept(wire.encode(REPORT), {"n1": last}) == REPORT
+        assert accept(wire.encode(REPORT), {"n1": last}.get) == REPORT
     else:
         assert code_of(wire.encode(REPORT), {"n1": last}) == "report_old"
 
 
+def test_two_agents_of_one_name_are_told_so() -> None:
+    """The one that was started first is never heard again: its operator has only these words."""
+    with pytest.raises(Refused, match="two agents have the same `node`"):
+        accept(wire.encode(REPORT), {"n1": (1000.5, 0)}.get)
+
+
 def test_another_node_does_not_matter() -> None:
-    assert accept(wire.encode(REPORT), {"n2": (9999.0, 9)}) == REPORT
+    assert accept(wire.encode(REPORT), {"n2": (9999.0, 9)}.get) == REPORT
 
 
 @pytest.mark.parametrize(("version", "side"), [(0, "agent"), (2, "scheduler"), (99, "scheduler")])
@@ -62,7 +74,7 @@ def test_a_report_of_another_version_is_refused_though_its_fields_are_unknown(
     data = raw(report_version=version, a_new_field={"x": 1}, cpu_count="absent")
     assert code_of(data) == "report_version"
     with pytest.raises(Refused, match=f"upgrade the {side}"):
-        accept(data, {})
+        accept(data, nobody)
 
 
 @pytest.mark.parametrize(
@@ -99,10 +111,29 @@ def test_a_report_above_the_limit_is_refused_unread() -> None:
 
 def test_the_limit_itself_is_within() -> None:
     body = wire.encode(REPORT)
-    assert accept(body + b" " * (MAX_REPORT_BYTES - len(body)), {}) == REPORT
+    assert accept(body + b" " * (MAX_REPORT_BYTES - len(body)), nobody) == REPORT
 
 
 def test_the_next_report_of_a_run_follows() -> None:
     last = {REPORT.node: newest(REPORT)}
     following: NodeReport = msgspec.structs.replace(REPORT, sequence=8)
-    assert accept(wire.encode(following), last) == following
+    assert accept(wire.encode(following), last.get) == following
+
+
+@pytest.mark.parametrize(
+    "version",
+    [
+        {"latency_buckets": [1, 2, 3]},
+        {"latency_buckets": [0] * 30 + [-1]},
+        {"in_flight": -1},
+        {"outcomes": [0, 2**63, 0, 0, 0, 0]},
+    ],
+)
+def test_counts_that_cannot_be_added_up_are_refused(version: dict[str, Any]) -> None:
+    gateway = {"run": "r", "ready": True, "versions": [{"api": "a", "version": "v", **version}]}
+    assert code_of(raw(gateway=gateway)) == "report_invalid"
+
+
+def test_what_is_nested_too_deep_is_no_report() -> None:
+    deep = b"[" * 10_000 + b"]" * 10_000
+    assert code_of(raw()[:-1] + b',"more":' + deep + b"}") == "report_invalid"

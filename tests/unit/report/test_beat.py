@@ -21,7 +21,7 @@ from tests.unit.report.parts import GATEWAY, GPU, NODE, WHO, parts, server, usag
 def assembled(what: Parts, who: Identity = WHO) -> Beat:
     beat = assemble(who, 7, 2000.0, what)
     # Whatever the parts were, the report is one that is taken.
-    assert accept(wire.encode(beat.report), {}) == beat.report
+    assert accept(wire.encode(beat.report), lambda node: None) == beat.report
     return beat
 
 

@@ -14,6 +14,7 @@ from serai.report import GatewayReading, Gpus, NodeReport, ReplicaUsage
 from serai_agent.report.beat import NodeReading
 from serai_agent.report.gauges import ReportGauges
 from serai_agent.report.sender import ReportLoop, Sources
+from tests.support.wait import auntil
 from tests.unit.report.parts import GATEWAY, GPU, NODE, WHO, usage
 
 
@@ -22,6 +23,7 @@ class Kept:
 
     def __init__(self) -> None:
         self.reports: list[NodeReport] = []
+        self.demand_since = 0
 
     async def send(self, report: NodeReport) -> None:
         self.reports.append(report)
@@ -127,3 +129,13 @@ async def test_the_readings_are_shown_as_metrics_and_gone_gpus_vanish() -> None:
     text = render(registry).decode()
     assert "GPU-1" not in text
     assert "serai_agent_gpu_age_seconds NaN" in text
+
+
+async def test_news_is_told_at_once() -> None:
+    loop, sink = looping(Gateway())
+    news = asyncio.Event()
+    telling = asyncio.create_task(loop.tell(news))
+    news.set()
+    await auntil(lambda: bool(sink.reports), 5)
+    assert not news.is_set()
+    telling.cancel()

@@ -5,7 +5,7 @@ import pytest
 
 from serai.errors import Refused
 from serai.operator import DeployItem, DeployRequest
-from serai.spec.types import ApiSpec, Autoscaling, Concurrency, Pod, Timeouts
+from serai.spec.types import ApiSpec, Autoscaling, Concurrency, Nodes, Pod, Timeouts
 from serai.units import Duration
 from serai_scheduler.deploy import DeployRefused, accept
 from serai_scheduler.record import StoredApi, wanted_replicas
@@ -46,6 +46,21 @@ def test_settings_alone_make_no_version() -> None:
     assert accepted.record is not None and accepted.record.spec == changed
     assert not any(change.restarts for change in accepted.plan.changes)
     assert {change.path for change in accepted.plan.changes} >= {"endpoint", "concurrency.queue"}
+
+
+def test_where_it_may_run_belongs_to_the_version() -> None:
+    _, stored = deployed(None, spec())
+    empty, _ = deployed(stored, msgspec.structs.replace(spec(), nodes=Nodes()))
+    assert empty.plan.action == "up to date"
+    placed = msgspec.structs.replace(spec(), nodes=Nodes(class_="large", meta={"rack": "r1"}))
+    accepted, _ = deployed(stored, placed, force=True)
+    assert accepted.plan.action == "new version" and accepted.version is not None
+    assert accepted.version.content.nodes == placed.nodes
+    found = [(one.path, one.before, one.after, one.restarts) for one in accepted.plan.changes]
+    assert found == [
+        ("nodes.class", "-", "large", True),
+        ("nodes.meta.rack", "-", "r1", True),
+    ]
 
 
 def test_settings_of_a_candidate_leave_the_serving_version_its_replicas() -> None:

@@ -6,19 +6,16 @@ import pytest
 from serai.model import Replica, ReplicaState
 from serai.spec.types import Timeouts
 from serai.units import Duration
+from serai_scheduler.actions import Forget, Start, Stop
 from serai_scheduler.plan import (
-    CANDIDATE_LIMIT_S,
     KEEP_VERSIONS,
     RETIRE_LIMIT_S,
-    Forget,
     Outcome,
-    Start,
-    Stop,
     check,
     plan,
 )
 from serai_scheduler.record import StoredApi
-from serai_scheduler.world import ApiWorld, GatewayView
+from serai_scheduler.world import DEFAULT_LIMITS, ApiWorld, GatewayView, Leaving
 from tests.support.scheduling import NOW_S, deployed, replica, spec, with_record
 
 
@@ -28,9 +25,21 @@ def planned(
     now_s: float = NOW_S,
     gateways: GatewayView | None = None,
     refusals: dict[str, str] | None = None,
+    draining: str = "",
+    overdue: str = "",
+    began_s: float = 0.0,
 ) -> Outcome:
     """Plan, and hold the invariants against the outcome."""
-    world = ApiWorld(now_s, stored, replicas, gateways or GatewayView(), refusals or {})
+    leaving = Leaving(frozenset(draining.split()), frozenset(overdue.split()))
+    world = ApiWorld(
+        now_s,
+        stored,
+        replicas,
+        gateways or GatewayView(),
+        refusals or {},
+        leaving,
+        began_s=began_s,
+    )
     outcome = plan(world)
     check(world, outcome)
     return outcome
@@ -128,9 +137,9 @@ def test_a_replica_is_stopped_when_nothing_is_in_flight_on_it() -> None:
     stored = after(stored, outcome)
 
     view = carried_out(stored)
-    busy = GatewayView(True, view.revisions, {f"{leaving}.0": 1}, {}, view.routed)
+    busy = GatewayView(True, view.revisions, {leaving: 1}, {}, view.routed)
     assert not stops(planned(stored, *ready, gateways=busy))
-    idle = GatewayView(True, view.revisions, {f"{leaving}.0": 0}, {}, view.routed)
+    idle = GatewayView(True, view.revisions, {leaving: 0}, {}, view.routed)
     assert stops(planned(stored, *ready, gateways=idle)) == [leaving]
     assert not stops(planned(stored, *ready)), "a silent gateway may have requests on it"
 
@@ -142,6 +151,8 @@ def test_a_drain_has_a_limit() -> None:
     stored = after(stored, planned(stored, *ready))
     late_s = NOW_S + spec().timeouts.total.seconds + 60
     assert len(stops(planned(stored, *ready, now_s=late_s))) == 1
+    new_leader = planned(stored, *ready, now_s=late_s, began_s=late_s - 10)
+    assert not stops(new_leader), "its clock may be another: it waits anew"
 
 
 def test_a_queue_cannot_keep_an_old_version_for_ever() -> None:
@@ -161,7 +172,7 @@ def test_a_queue_cannot_keep_an_old_version_for_ever() -> None:
     assert late.record is not None and len(late.record.draining) == 2
 
 
-@pytest.mark.parametrize("cause", ["failed", "refused", "late"])
+@pytest.mark.parametrize("cause", ["failed", "refused", "late", "stuck"])
 def test_a_candidate_that_cannot_serve_is_dropped_and_the_old_one_stays(cause: str) -> None:
     stored, old, ready = live()
     _, stored = deployed(stored, spec(low=2), bundle="b")
@@ -169,19 +180,40 @@ def test_a_candidate_that_cannot_serve_is_dropped_and_the_old_one_stays(cause: s
     assert candidate is not None
     state = ReplicaState.FAILED if cause == "failed" else ReplicaState.STARTING
     fresh = replica(candidate.version, 1, state, reason="ImportError: numpy", ended_at_s=NOW_S)
+    waited_s = {"late": DEFAULT_LIMITS.ready_s + 1, "stuck": DEFAULT_LIMITS.stuck_s + 1}.get(
+        cause, 0.0
+    )
+    if cause == "stuck":
+        fresh = msgspec.structs.replace(fresh, reason="no such GPU", stuck=True)
     outcome = planned(
         stored,
         *ready,
         fresh,
-        now_s=NOW_S + (CANDIDATE_LIMIT_S + 1 if cause == "late" else 0),
+        now_s=NOW_S + waited_s,
         refusals={candidate.version: "no Python 3.99 here"} if cause == "refused" else {},
     )
     record = outcome.record
     assert record is not None
     assert (record.stable, record.candidate) == (old, None)
     assert record.failed_version == candidate.version
-    expected = {"failed": "numpy", "refused": "3.99", "late": "not ready within"}[cause]
-    assert expected in record.last_error
+    expected = {
+        "failed": "ImportError: numpy",
+        "refused": "no Python 3.99 here",
+        "late": "not ready within 30 min: ImportError: numpy",
+        "stuck": "no such GPU",
+    }[cause]
+    assert record.last_error == expected
+
+
+def test_a_candidate_without_a_place_has_a_moment_to_get_one() -> None:
+    _, stored = deployed(None, spec())
+    candidate = stored.record.candidate
+    assert candidate is not None
+    stuck = replica(candidate.version, 1, ReplicaState.PENDING, reason="no driver")
+    stuck = msgspec.structs.replace(stuck, stuck=True)
+    outcome = planned(stored, stuck, now_s=NOW_S + DEFAULT_LIMITS.stuck_s - 1)
+    assert outcome.record == stored.record
+    assert not any(isinstance(action, Start | Stop) for action in outcome.actions)
 
 
 def test_failures_of_late_delay_the_next_start() -> None:
@@ -292,8 +324,76 @@ def test_requests_of_an_old_version_have_the_time_that_they_were_given() -> None
     busy = GatewayView(
         known=True,
         revisions={draining.record.name: draining.record.revision},
-        in_flight={f"{ready[0].id}.0": 1},
+        in_flight={ready[0].id: 1},
     )
     for waited_s, ended in ((500.0, False), (606.0, True)):
         outcome = planned(draining, *ready, new, now_s=NOW_S + waited_s, gateways=busy)
         assert (ready[0].id in stops(outcome)) == ended
+
+
+# Nodes that are to be empty ----------------------------------------------------------------------
+
+
+def test_a_draining_node_is_left_only_as_others_become_ready() -> None:
+    stored, name, _ = live(2)
+    old = [replica(name, number, node="old") for number in (1, 2)]
+    outcome = planned(stored, *old, draining="old")
+    assert starts(outcome) == [f"iris.{name}.3", f"iris.{name}.4"]
+    assert outcome.record is not None and not outcome.record.draining and not stops(outcome)
+
+    first = replica(name, 3, node="new")
+    second = replica(name, 4, ReplicaState.LOADING, node="new")
+    outcome = planned(stored, *old, first, second, draining="old")
+    assert not starts(outcome) and outcome.record is not None
+    assert len(outcome.record.draining) == 1, "one is ready elsewhere, so one may go"
+
+    outcome = planned(stored, *old, first, replica(name, 4, node="new"), draining="old")
+    assert outcome.record is not None
+    assert {entry.replica for entry in outcome.record.draining} == {one.id for one in old}
+    stored = after(stored, outcome)
+    new = (first, replica(name, 4, node="new"))
+    outcome = planned(stored, *old, *new, draining="old", gateways=carried_out(stored))
+    assert sorted(stops(outcome)) == [one.id for one in old]
+
+
+def test_what_is_not_ready_leaves_a_draining_node_at_once() -> None:
+    stored, name, _ = live(1)
+    loading = replica(name, 1, ReplicaState.LOADING, node="old")
+    outcome = planned(stored, loading, draining="old")
+    assert starts(outcome) == [f"iris.{name}.2"] and stops(outcome) == [loading.id]
+
+
+def test_of_several_on_a_draining_node_those_that_serve_stay() -> None:
+    stored, name, _ = live(2)
+    serving = replica(name, 1, node="old")
+    loading = replica(name, 2, ReplicaState.LOADING, node="old")
+    outcome = planned(stored, serving, loading, draining="old")
+    assert stops(outcome) == [loading.id] and outcome.record is not None
+    assert not outcome.record.draining
+
+
+def test_a_drain_that_is_called_off_keeps_what_has_not_left() -> None:
+    stored, name, _ = live(1)
+    old, new = replica(name, 1, node="old"), replica(name, 2, node="new")
+    outcome = planned(stored, old, new)
+    assert outcome.record is not None and len(outcome.record.draining) == 1, "one is too many"
+
+
+def test_an_old_version_goes_from_a_draining_node_as_from_any_other() -> None:
+    stored, old_name, _ = live(1)
+    old = replica(old_name, 1, node="old")
+    _, updating = deployed(stored, spec(low=1), bundle="b")
+    assert updating.record.candidate is not None
+    new = replica(updating.record.candidate.version, 1, node="new")
+    promoted = after(updating, planned(updating, old, new, draining="old"))
+    outcome = planned(promoted, old, new, draining="old", gateways=carried_out(promoted))
+    assert outcome.record is not None
+    assert [entry.replica for entry in outcome.record.draining] == [old.id]
+
+
+def test_a_drain_that_has_waited_long_enough_waits_no_longer() -> None:
+    stored, name, _ = live(1)
+    old = replica(name, 1, node="old")
+    outcome = planned(stored, old, draining="old", overdue="old")
+    assert starts(outcome) == [f"iris.{name}.2"] and outcome.record is not None
+    assert [entry.replica for entry in outcome.record.draining] == [old.id]

@@ -5,6 +5,7 @@ import msgspec
 from serai.model import ApiState, ReplicaState
 from serai_scheduler.record import StoredApi
 from serai_scheduler.status import ready_count, state_of
+from serai_scheduler.taking import NO_GATEWAY, NOT_HEARD_YET
 from tests.support.scheduling import NOW_S, deployed, replica, spec, with_record
 from tests.unit.scheduler.test_plan import live, planned
 
@@ -34,6 +35,17 @@ def test_live_degraded_error_and_idle() -> None:
     assert state is ApiState.ERROR and "SIGKILL" in reason
     zero = msgspec.structs.replace(stored.record, replicas=0, spec=spec(low=0))
     assert state_of(zero, [])[0] is ApiState.IDLE
+
+
+def test_what_no_gateway_has_taken_is_not_live() -> None:
+    stored, _, ready = live(2)
+    waits = "waiting for gateway one to take the route (last heard 20 s ago)"
+    state, reason = state_of(stored.record, ready, waits)
+    assert state is ApiState.UPDATING and reason == f"2 of 2 replicas ready; {waits}"
+    assert state_of(stored.record, ready, NO_GATEWAY)[0] is ApiState.DEGRADED
+    assert state_of(stored.record, ready, NOT_HEARD_YET)[0] is ApiState.LIVE, "a new leader"
+    zero = msgspec.structs.replace(stored.record, replicas=0, spec=spec(low=0))
+    assert state_of(zero, [], waits)[0] is ApiState.UPDATING
 
 
 def test_a_live_api_tells_what_is_new_about_its_replicas() -> None:

@@ -45,13 +45,37 @@ def test_a_gateway_that_starts_again_neither_loses_nor_subtracts() -> None:
     assert book.traffic("iris", 2.0).responses_2xx == 109
 
 
+def test_what_a_gateway_counted_before_it_was_heard_is_no_traffic_of_now() -> None:
+    """A new leader heard of two gateways one after the other, and told a million requests/s."""
+    book = TrafficBook()
+    for second in range(5):
+        book.add("a", reading(arrivals=1_000_000 + second), float(second))
+        if second:
+            book.add("b", reading(arrivals=2_000_000 + second), float(second))
+    traffic = book.traffic("iris", 4.0)
+    assert traffic.responses_2xx == 3_000_008, "what was answered is told all the same"
+    assert traffic.requests_per_s is not None and 1.5 < traffic.requests_per_s < 2.0
+    counted = book.counted("iris", 4.0)
+    assert (counted.arrivals, counted.completions) == (7, 7)
+
+
+def test_a_gateway_that_was_silent_for_long_is_not_counted_twice() -> None:
+    book = TrafficBook()
+    book.add("a", reading(arrivals=100), 0.0)
+    book.add("a", reading(arrivals=110), 1.0)
+    assert not book.heard(500.0).readings
+    book.add("a", reading(arrivals=150), 501.0)
+    assert book.traffic("iris", 501.0).responses_2xx == 150
+    assert book.counted("iris", 501.0).arrivals == 10, "nobody knows when the others came"
+
+
 def test_gateways_add_up() -> None:
     book = TrafficBook()
     book.add("a", reading(in_flight=2, revision=5, queued=1), 0.0)
     book.add("b", reading(in_flight=3, revision=4, queued=2), 0.0)
     view = book.view(1.0)
     assert view.known
-    assert view.in_flight == {"iris.v1.1.0": 5}
+    assert view.in_flight == {"iris.v1.1": 5}
     assert view.queued == {("iris", "v1"): 3}
     assert view.revisions == {"iris": 4}, "the slowest gateway counts"
 
@@ -82,3 +106,12 @@ def test_a_forgotten_api_starts_from_zero() -> None:
     book.add("a", reading(arrivals=5), 0.0)
     book.forget("iris")
     assert book.traffic("iris", 1.0).responses_2xx == 0
+
+
+def test_a_new_leader_knows_nothing_until_every_gateway_has_had_its_time() -> None:
+    """It had heard one gateway of two, and would have stopped a replica that the other used."""
+    book = TrafficBook(known_from_s=105.0)
+    book.add("a", reading(in_flight=2), 101.0)
+    assert not book.view(101.0).known and book.view(101.0).in_flight == {"iris.v1.1": 2}
+    book.add("a", reading(in_flight=2), 105.0)
+    assert book.view(105.0).known

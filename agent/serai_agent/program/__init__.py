@@ -1,0 +1,1 @@
+"""`serai-agent`: the agent of one node of a cluster."""

@@ -1,0 +1,41 @@
+"""How a program verifies the other side of TLS, and what it shows of itself: files to a context."""
+
+import ssl
+
+from serai.errors import ConfigError
+
+
+def client_tls(section: str, ca: str, certificate: str = "", key: str = "") -> ssl.SSLContext:
+    """Return what calls are made with; ConfigError names the key of `section` that cannot be used.
+
+    `ca` are the certificates to trust, "" for the system's; `certificate` and `key` are shown to
+    who asks for one, both "" for none.
+    """
+    try:
+        context = ssl.create_default_context(cafile=ca or None)
+    except OSError as error:
+        raise ConfigError(f"{section}.ca: cannot use the certificates {ca}: {error}") from error
+    if bool(certificate) != bool(key):
+        raise ConfigError(
+            f"{section}: a certificate needs its key and a key its certificate; name both files"
+        )
+    if certificate:
+        try:
+            context.load_cert_chain(certificate, key, password=no_password)
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"{section}.certificate: cannot use {certificate} with the key {key}: "
+                f"{why_unusable(error)}"
+            ) from error
+    return context
+
+
+def no_password() -> str:
+    """Stand for the password of a key, which nobody is there to type."""
+    raise ValueError("the key is encrypted; only keys without a password can be used")
+
+
+def why_unusable(error: OSError | ValueError) -> str:
+    """Return what is wrong with the files of a certificate, without OpenSSL's ornaments."""
+    told = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+    return str(told)

@@ -1,0 +1,1 @@
+"""How many replicas an API is to have: what was asked of it, what that needs, and why."""

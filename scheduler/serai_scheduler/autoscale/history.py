@@ -1,0 +1,126 @@
+"""What an API was asked for, and what that needs: fed once a second, read by `decide`.
+
+Nothing here reads a clock: `at_s` is monotonic and comes from the caller.
+"""
+
+import math
+from dataclasses import dataclass
+
+from serai_scheduler.autoscale.demand import Demand
+from serai_scheduler.autoscale.headroom import FLOOR_REPLICAS, STEP_S, Headroom
+from serai_scheduler.autoscale.hold import Hold
+from serai_scheduler.autoscale.windows import Highest, Mean
+
+NOISE = 0.5
+"""How many roots of the demand are added, for arrivals that come by chance (Poisson)."""
+QUEUE_S = 2.0
+BACKLOG_HOLD_S = 60.0
+LONGEST_STEP_S = 60.0
+"""A pause in what is told counts as no more than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One second of an API over all gateways and versions.
+
+    `arrivals` and `completions` are counts of the last `elapsed_s`; `running`, `queued` (those
+    held for want of a replica among them), `ready` and `starting` are of now. `starting` are the
+    replicas that will come in the usual time; one that is long overdue is not among them.
+    `slots` is what one replica runs at once, `start_up_s` how long one takes to be ready.
+    """
+
+    elapsed_s: float
+    arrivals: int
+    completions: int
+    running: int
+    queued: int
+    ready: int
+    starting: int
+    slots: float
+    start_up_s: float
+    queue_limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The count that was decided last, and since when less would have been enough, if it would."""
+
+    wanted: int
+    less_since_s: float | None = None
+
+
+class History:
+    """Everything that `decide` knows of an API."""
+
+    def __init__(self, hold: Hold | None = None) -> None:
+        self.demand = Demand()
+        self.headroom = Headroom()
+        self.hold = hold or Hold()
+        self.lifted = 0.0
+        """What is to be ready within one start-up, in slots."""
+        self.held = 0.0
+        """What is kept of all needs, in slots."""
+        self.backlog = Highest(BACKLOG_HOLD_S)
+        """The slots that clear the queue."""
+        self.standing: Standing | None = None
+        """What was decided last."""
+        self.last: Sample | None = None
+        self._queue = Mean(QUEUE_S)
+        self._stepped_at_s: float | None = None
+        self._active_at_s: float | None = None
+
+    @property
+    def awake(self) -> bool:
+        """Say whether there is a replica or anything to do for one."""
+        last = self.last
+        return last is not None and bool(
+            last.ready or last.starting or last.queued or last.running or last.arrivals
+        )
+
+    def idle_s(self, now_s: float) -> float:
+        """Return for how long nothing has been asked for, 0.0 while that is not known."""
+        return 0.0 if self._active_at_s is None else now_s - self._active_at_s
+
+    def add(self, at_s: float, sample: Sample) -> None:
+        """Take in a second; `at_s` is later than any before."""
+        first = self.last is None
+        self.last = sample
+        elapsed_s = min(sample.elapsed_s, LONGEST_STEP_S)
+        self.demand.add(
+            at_s, elapsed_s, sample.arrivals, sample.completions, sample.running, sample.queued
+        )
+        self._queue.add(sample.queued, elapsed_s)
+        if first or sample.arrivals or sample.running or sample.queued:
+            self._active_at_s = at_s
+        if first:  # what runs is held like any other need: no history is no reason to shrink
+            self.held = sample.ready * sample.slots
+            self.hold.add(at_s, self.held)
+        if self._stepped_at_s is None or at_s - self._stepped_at_s >= STEP_S:
+            self._stepped_at_s = at_s
+            self._step(at_s, sample)
+        self.backlog.add(at_s, self._for_queue(sample))
+
+    def _step(self, at_s: float, sample: Sample) -> None:
+        now = self.demand.now
+        self.lifted = self.headroom.add(
+            at_s, now, self.demand.steady, sample.start_up_s, FLOOR_REPLICAS * sample.slots
+        )
+        self.hold.add(at_s, max(self.lifted, now + NOISE * math.sqrt(now)))
+        self.held = self.hold.judge(at_s, now, sample.start_up_s)
+
+    def _for_queue(self, sample: Sample) -> float:
+        """Return the slots that serve the traffic and clear the queue, 0.0 without one.
+
+        The queue is the one that is there once a replica that is asked for now would be ready;
+        while replicas are starting they are the answer to it already. What is held because there is
+        no replica at all counts from the first request on.
+        """
+        waiting = self._queue.value
+        asleep = not sample.ready and not sample.starting
+        if waiting <= (0.0 if asleep else sample.slots / 2):
+            return 0.0
+        demand, service_s = self.demand.now, self.demand.service_s
+        if sample.starting == 0:
+            missing = demand - sample.slots * sample.ready
+            waiting = max(0.0, waiting + missing * sample.start_up_s / service_s)
+        return demand + min(waiting, sample.queue_limit) * min(1.0, service_s)

@@ -1,0 +1,250 @@
+"""Who gets the places of a finite cluster, when more are wanted than there are.
+
+Places of one pool are alike, and a replica takes one. They are given one by one, each to the API
+that gains most by it; whoever was given one may be moved to another allowed pool to make room, so
+that what fits in any way is given. The order never depends on what is full, so the answer is the
+best for that order, and asking again with its own answer changes nothing.
+"""
+
+import heapq
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+HOLDER_FACTOR = 1.1
+"""How much more another API must gain by a place than the one whose replica runs there."""
+ABOVE = 1.000001
+
+Key = tuple[int, float, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What an API wants: `running` counts ready and starting replicas per pool.
+
+    `late_per_s` are the requests that would be late without any replica; `load` is the demand and
+    the queue in slots. `timer_ended` matters only to `release: timer`.
+    """
+
+    name: str
+    wanted: int
+    least: int
+    most: int
+    pools: tuple[str, ...]
+    running: Mapping[str, int] = field(default_factory=dict)
+    priority: float = 1.0
+    late_per_s: float = 0.0
+    load: float = 0.0
+    slots: float = 1.0
+    release: Literal["contention", "timer"] = "contention"
+    timer_ended: bool = False
+
+    @property
+    def target(self) -> int:
+        return min(self.most, max(self.least, self.wanted))
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What an API gets: replicas that it wants per pool, and warm ones that nobody needs yet."""
+
+    count: int
+    pools: Mapping[str, int]
+    idle: Mapping[str, int]
+    taken_back: int
+    """Idle warm replicas that end because others need their places."""
+    reason: str = ""
+
+    @property
+    def total(self) -> int:
+        return self.count + sum(self.idle.values())
+
+
+def share(claims: Sequence[Claim], places: Mapping[str, int]) -> dict[str, Grant]:
+    """Return what each API gets of the places, least bounds first; `claims` differ in name."""
+    ordered = sorted(claims, key=lambda claim: claim.name)
+    book = _Book(ordered, places)
+    keys = _Keys(ordered)
+    targets = [claim.target for claim in ordered]
+    heap = [(keys.next(at, 1), 1) for at, target in enumerate(targets) if target]
+    heapq.heapify(heap)
+    while heap:
+        (_, _, _, at), number = heap[0]
+        if book.give(at) and number < targets[at]:
+            heapq.heapreplace(heap, (keys.next(at, number + 1), number + 1))
+        else:  # what does not fit now never will: what is full stays full
+            heapq.heappop(heap)
+    idle = _idle(ordered, book)
+    return {claim.name: _grant(at, ordered, book, idle[at]) for at, claim in enumerate(ordered)}
+
+
+class _Keys:
+    """The order in which places are given: the smaller key first."""
+
+    def __init__(self, claims: Sequence[Claim]) -> None:
+        self._least = [claim.least for claim in claims]
+        self._urgency = [-claim.priority for claim in claims]
+        self._runs = [sum(claim.running.values()) for claim in claims]
+        self._first = [_first_gain(claim) for claim in claims]
+        self._ratio = [
+            math.exp(-claim.slots / claim.load) if claim.load > 0.0 else 0.0 for claim in claims
+        ]
+        raised = _raised(claims, self._first)
+        self._raised = [raised[claim.priority] for claim in claims]
+
+    def next(self, at: int, number: int) -> Key:
+        """Return the key of an API's replica of this number (from 1)."""
+        held = number <= self._runs[at]
+        rank = number - held
+        if number <= self._least[at]:
+            return 0, self._urgency[at], rank, at
+        gain = self._first[at] * self._ratio[at] ** (number - 1)
+        if held:  # a lower priority never takes a place in which a replica runs
+            gain = max(gain * HOLDER_FACTOR, self._raised[at])
+        return 1, -gain, rank, at
+
+
+def _first_gain(claim: Claim) -> float:
+    """Return what the first replica avoids, times priority; each further one avoids less.
+
+    Of the late requests a share of exp(-slots / load) stays late with each replica more, since
+    arrivals come in bursts and the last replica is not needed all the time.
+    """
+    if claim.load <= 0.0:
+        return 0.0
+    return claim.priority * claim.late_per_s * -math.expm1(-claim.slots / claim.load)
+
+
+def _raised(claims: Sequence[Claim], first: Sequence[float]) -> dict[float, float]:
+    """Return per priority a gain above all that lower priorities may have."""
+    highest: dict[float, float] = {}
+    for claim, gain in zip(claims, first, strict=True):
+        highest[claim.priority] = max(highest.get(claim.priority, 0.0), gain)
+    raised, below = {}, 0.0
+    for priority in sorted(highest):
+        raised[priority] = below * ABOVE
+        below = max(below, raised[priority], highest[priority] * HOLDER_FACTOR)
+    return raised
+
+
+class _Book:
+    """Who has how many places of which pool."""
+
+    def __init__(self, claims: Sequence[Claim], places: Mapping[str, int]) -> None:
+        self.free = dict(places)
+        self.given: list[dict[str, int]] = [{} for _ in claims]
+        self._in: dict[str, set[int]] = {pool: set() for pool in places}
+        self._allowed = [
+            [pool for pool in sorted(set(claim.pools)) if pool in places] for claim in claims
+        ]
+        self._home = [
+            {pool: claim.running[pool] for pool in allowed if claim.running.get(pool)}
+            for claim, allowed in zip(claims, self._allowed, strict=True)
+        ]
+        self._unclaimed = dict(places)
+        """Free places less those in which replicas run: a new one goes where it disturbs least."""
+        for claim in claims:
+            for pool, count in claim.running.items():
+                if pool in places:
+                    self._unclaimed[pool] -= count
+        self._full: set[str] = set()
+        """Pools from which no moves lead to a free place, ever again."""
+
+    def give(self, at: int) -> bool:
+        """Give an API one place more; say whether there was one."""
+        home, given, free = self._home[at], self.given[at], self.free
+        for pool, count in home.items():
+            if given.get(pool, 0) < count and free[pool] > 0:
+                self._enter(at, pool)
+                return True
+        open_pools = [pool for pool in self._allowed[at] if free[pool] > 0]
+        if open_pools:
+            pool = max(open_pools, key=self._unclaimed.__getitem__)
+            self._unclaimed[pool] -= 1
+            self._enter(at, pool)
+            return True
+        return self._make_room(at)
+
+    def _enter(self, at: int, pool: str) -> None:
+        self.free[pool] -= 1
+        self.given[at][pool] = self.given[at].get(pool, 0) + 1
+        self._in[pool].add(at)
+
+    def _leave(self, at: int, pool: str) -> None:
+        self.free[pool] += 1
+        self.given[at][pool] -= 1
+        if not self.given[at][pool]:
+            del self.given[at][pool]
+            self._in[pool].discard(at)
+
+    def _make_room(self, at: int) -> bool:
+        """Move others along the shortest way from an allowed pool to one with a free place."""
+        queue = [pool for pool in self._allowed[at] if pool not in self._full]
+        came: dict[str, tuple[int, str] | None] = dict.fromkeys(queue)
+        for pool in queue:  # grows while it is read
+            for other in sorted(self._in[pool]):
+                for beyond in self._allowed[other]:
+                    if beyond in came or beyond in self._full:
+                        continue
+                    came[beyond] = (other, pool)
+                    if self.free[beyond] > 0:
+                        self._move(at, beyond, came)
+                        return True
+                    queue.append(beyond)
+        self._full.update(came)
+        return False
+
+    def _move(self, at: int, pool: str, came: Mapping[str, tuple[int, str] | None]) -> None:
+        while (step := came[pool]) is not None:
+            other, before = step
+            self._leave(other, before)
+            self._enter(other, pool)
+            pool = before
+        self._enter(at, pool)
+
+
+def _idle(claims: Sequence[Claim], book: _Book) -> list[dict[str, int]]:
+    """Return the warm replicas beyond what is wanted that may stay, by priority."""
+    idle: list[dict[str, int]] = [{} for _ in claims]
+    for at in sorted(range(len(claims)), key=lambda at: (-claims[at].priority, at)):
+        claim, given = claims[at], book.given[at]
+        if claim.release == "timer" and claim.timer_ended:
+            continue
+        runs = min(claim.most, sum(claim.running.values()))
+        spare = runs - sum(given.values())
+        for pool in sorted(set(claim.pools)):
+            more = claim.running.get(pool, 0) - given.get(pool, 0)
+            count = min(spare, more, book.free.get(pool, 0))
+            if count > 0:
+                idle[at][pool] = count
+                book.free[pool] -= count
+                spare -= count
+    return idle
+
+
+def _grant(at: int, claims: Sequence[Claim], book: _Book, idle: dict[str, int]) -> Grant:
+    claim, given = claims[at], book.given[at]
+    count = sum(given.values())
+    warm = max(0, min(claim.most, sum(claim.running.values())) - claim.target)
+    ended = claim.release == "timer" and claim.timer_ended
+    taken = 0 if ended else max(0, warm - sum(idle.values()))
+    reason = "" if count >= claim.target else _why(at, claims, book, count)
+    return Grant(count, given, idle, taken, reason)
+
+
+def _why(at: int, claims: Sequence[Claim], book: _Book, count: int) -> str:
+    """Tell what was wanted, what there is, and who has most of the rest."""
+    claim = claims[at]
+    pools = set(claim.pools)
+    held = []
+    for place, given in enumerate(book.given):
+        if place != at and (theirs := sum(given[pool] for pool in given if pool in pools)):
+            held.append((-theirs, claims[place].name))
+    told = f"wanted {claim.target}, got {count}; "
+    if not held:
+        return told + "the pools that it may use have no more places"
+    names = ", ".join(name for _, name in heapq.nsmallest(3, held))
+    others = f" and {len(held) - 3} others" if len(held) > 3 else ""
+    places = -sum(theirs for theirs, _ in held)
+    return told + f"{places} {'place is' if places == 1 else 'places are'} held by {names}{others}"

@@ -1,0 +1,61 @@
+"""Turns what gateways have counted into one second's sample of an API. Pure but for its memory."""
+
+from dataclasses import dataclass
+
+from serai_scheduler.autoscale.history import Sample
+from serai_scheduler.traffic import Counted
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """What there is for an API: its replicas, and what one of them can do; units as in `Sample`."""
+
+    ready: int
+    starting: int
+    slots: float
+    start_up_s: float
+    queue_limit: int
+
+
+class Signals:
+    """Remembers what was counted when each API was looked at last."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[float, Counted]] = {}
+
+    def sample(
+        self, api: str, now_s: float, counted: Counted | None, supply: Supply
+    ) -> Sample | None:
+        """Return what has come and gone since the last look.
+
+        `counted` is None while any gateway is silent: unknown is not zero, so there is no sample
+        then, and the next one is of the whole time. There is none at the first look either.
+        Counters that fall have begun anew: what they show is what came since.
+        """
+        if counted is None:
+            return None
+        last = self._last.get(api)
+        self._last[api] = now_s, counted
+        if last is None or now_s <= last[0]:
+            return None
+        at_s, before = last
+        return Sample(
+            elapsed_s=now_s - at_s,
+            arrivals=_since(before.arrivals, counted.arrivals),
+            completions=_since(before.completions, counted.completions),
+            running=counted.running,
+            queued=counted.queued,
+            ready=supply.ready,
+            starting=supply.starting,
+            slots=supply.slots,
+            start_up_s=supply.start_up_s,
+            queue_limit=supply.queue_limit,
+        )
+
+    def forget(self, api: str) -> None:
+        """Drop a deleted API."""
+        self._last.pop(api, None)
+
+
+def _since(before: int, now: int) -> int:
+    return now - before if now >= before else now

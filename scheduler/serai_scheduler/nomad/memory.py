@@ -1,0 +1,101 @@
+"""What the engine remembers of allocations, for as long as Nomad lists them."""
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from serai.clock import Clock
+from serai.model import Replica, ReplicaState
+from serai_scheduler.nomad.client import NomadClient
+from serai_scheduler.nomad.endings import in_full
+from serai_scheduler.nomad.names import JobName
+from serai_scheduler.nomad.reading import began_at_s, waited_in_vain
+from serai_scheduler.nomad.snapshot import Seen
+from serai_scheduler.nomad.streams import STREAMS, Stream, tail_of
+from serai_scheduler.nomad.tasks import MAIN_TASK, WAITING_TASK
+
+TAIL_LINES = 20
+TAILS_AT_ONCE = 16
+TAILS_LIMIT_S = 1.5
+
+
+def streams_of(
+    client: NomadClient, replica: str, name: JobName, allocation: Mapping[str, Any]
+) -> tuple[Stream, ...]:
+    """Return the streams of an allocation's lines: those of the task that it failed in."""
+    began_s = began_at_s(allocation)
+    task = WAITING_TASK if waited_in_vain(allocation) else MAIN_TASK
+    return tuple(
+        Stream(replica, name.version, allocation["ID"], kind, began_s, client, task)
+        for kind in STREAMS
+    )
+
+
+class Memory:
+    """By allocation: since when it has been ready, its last lines, whether it is forgotten."""
+
+    def __init__(self, client: NomadClient, clock: Clock) -> None:
+        self._client = client
+        self._clock = clock
+        self._ready_at_s: dict[str, float] = {}
+        self._tails: dict[str, tuple[str, ...]] = {}
+        self.forgotten: set[str] = set()
+
+    def keep_only(self, allocations: Iterable[Mapping[str, Any]]) -> None:
+        """Let go of what Nomad does not list any more."""
+        ids = {one["ID"] for one in allocations}
+        self._ready_at_s = {one: at for one, at in self._ready_at_s.items() if one in ids}
+        self._tails = {one: tail for one, tail in self._tails.items() if one in ids}
+        self.forgotten &= ids
+
+    def forget(self, allocations: Collection[str]) -> None:
+        """Show these, which have ended, no more."""
+        self.forgotten |= set(allocations)
+
+    async def completed(self, replicas: Sequence[Seen]) -> tuple[Replica, ...]:
+        """Return the replicas with what is remembered of each; reads the logs of failed ones."""
+        await self._read_tails(replicas)
+        return tuple(self._completed(seen) for seen in replicas)
+
+    def _completed(self, seen: Seen) -> Replica:
+        replica, allocation = seen.replica, seen.allocation
+        if allocation is None:
+            return replica
+        name = allocation["ID"]
+        failed = replica.state is ReplicaState.FAILED
+        tail = self._tails.get(name, ()) if failed else ()
+        if replica.state is ReplicaState.READY and name not in self._ready_at_s:
+            self._ready_at_s[name] = self._clock.wall()
+        return msgspec.structs.replace(
+            replica,
+            ready_at_s=self._ready_at_s.get(name),
+            reason=in_full(replica, allocation, tail) if failed else replica.reason,
+            log_tail=tail,
+        )
+
+    async def _read_tails(self, replicas: Sequence[Seen]) -> None:
+        """Read the last lines of what has failed, once for each allocation, the latest first."""
+        unread = [
+            (seen.replica, seen.allocation)
+            for seen in replicas
+            if seen.replica.state is ReplicaState.FAILED
+            and seen.allocation is not None
+            and seen.allocation["ID"] not in self._tails
+        ]
+        unread.sort(key=lambda one: one[0].ended_at_s or 0.0, reverse=True)
+        reading = [self._read_tail(*one) for one in unread[:TAILS_AT_ONCE]]
+        try:
+            async with asyncio.timeout(TAILS_LIMIT_S):
+                await asyncio.gather(*reading)
+        except TimeoutError:
+            return
+
+    async def _read_tail(self, replica: Replica, allocation: Mapping[str, Any]) -> None:
+        name = JobName(api=replica.api, version=replica.version)
+        streams = streams_of(self._client, replica.id, name, allocation)
+        # Whether or not it comes to an end: a node that is slow is not asked again and again.
+        self._tails[allocation["ID"]] = ()
+        tail = await self._client.in_thread(lambda: tail_of(streams, TAIL_LINES))
+        self._tails[allocation["ID"]] = tail

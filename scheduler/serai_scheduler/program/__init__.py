@@ -1,0 +1,1 @@
+"""`serai-scheduler`: one of a cluster's schedulers, wired together and kept going."""

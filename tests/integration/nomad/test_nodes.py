@@ -1,0 +1,85 @@
+"""Nodes of a real Nomad: closed to new replicas and opened again, by Serai and by Nomad's means."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from serai.clock import SystemClock
+from serai.engine import EngineNode
+from serai.errors import Refused
+from serai.model import ReplicaState
+from serai_scheduler.nomad.engine import NomadEngine
+from tests.cluster.nomad import NomadAgent
+from tests.cluster.nomad import nomad as own_nomad
+from tests.integration.local.world import ready, replica_of
+from tests.support.nomad_engine import nomad_engine_on, version
+from tests.support.wait import auntil
+
+pytestmark = pytest.mark.engines
+ONE = version()
+FIRST, SECOND = (f"{ONE.api}.{ONE.name}.{number}" for number in (1, 2))
+
+
+@pytest.fixture
+def nomad(tmp_path: Path) -> Iterator[NomadAgent]:
+    with own_nomad(tmp_path / "own") as agent:
+        yield agent
+
+
+async def node(engine: NomadEngine) -> EngineNode:
+    (only,) = await engine.nodes()
+    return only
+
+
+async def until_node(engine: NomadEngine, *, takes: bool) -> EngineNode:
+    async def so() -> bool:
+        return (await node(engine)).takes is takes
+
+    await auntil(so)
+    return await node(engine)
+
+
+async def test_a_closed_node_keeps_what_it_has_and_takes_nothing_new(
+    nomad: NomadAgent, tmp_path: Path
+) -> None:
+    async with nomad_engine_on(nomad, tmp_path) as engine:
+        name = (await node(engine)).name
+        await engine.start([FIRST], ONE, epoch=1)
+        await ready(engine, FIRST)
+        await engine.take(name, False, epoch=1)
+        closed = await until_node(engine, takes=False)
+        assert (closed.closed, closed.reason) == (True, "closed to new replicas")
+        await engine.start([SECOND], ONE, epoch=1)
+
+        async def told() -> bool:
+            waiting = await replica_of(engine, SECOND)
+            return "cordoned" in waiting.reason
+
+        await auntil(told)
+        assert (await replica_of(engine, FIRST)).state is ReplicaState.READY
+        await engine.take(name, True, epoch=1)
+        await ready(engine, SECOND)
+        with pytest.raises(Refused, match="no node elsewhere"):
+            await engine.take("elsewhere", False, epoch=1)
+
+
+async def test_a_drain_of_nomads_own_is_seen(nomad: NomadAgent, tmp_path: Path) -> None:
+    async with nomad_engine_on(nomad, tmp_path) as engine:
+        (found,) = nomad.call("GET", "/nodes")
+        await engine.start([FIRST], ONE, epoch=1)
+        await ready(engine, FIRST)
+        spec = {"DrainSpec": {"Deadline": 60_000_000_000}}
+        nomad.call("POST", f"/node/{found['ID']}/drain", spec)
+        drained = await until_node(engine, takes=False)
+        assert drained.closed and drained.drains and drained.version == "1.6.1"
+        assert drained.drain_until_s is not None
+        assert 0 < drained.drain_until_s - SystemClock().wall() <= 60
+
+        async def moved() -> bool:
+            one = await replica_of(engine, FIRST)
+            return one.state is ReplicaState.PENDING and not one.servers
+
+        await auntil(moved)
+        await engine.take(drained.name, True, epoch=1)
+        await ready(engine, FIRST)

@@ -1,0 +1,332 @@
+"""Serai beside a Nomad and a Consul that speak TLS alone and ask for certificates themselves."""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pytest
+
+from serai.consul.client import ConsulClient, ConsulSettings
+from serai.errors import Unavailable
+from serai_scheduler.nomad.client import NomadClient, NomadSettings
+from tests.cluster.agents import Agent
+from tests.cluster.nomad import NAMES, NomadAgent, nomad
+from tests.cluster.operating import Operator
+from tests.cluster.serai_cluster import ADMIN_TOKEN, AGENT_TOKEN, PLATFORM
+from tests.support.certificates import Authority, Tls
+from tests.support.examples import AGENT, SCHEDULER, with_values
+from tests.support.ports import free_port
+from tests.support.serai import call, write_predictor
+from tests.support.wait import until
+
+pytestmark = [pytest.mark.engines, pytest.mark.timeout(300)]
+
+BIN = Path(sys.executable).parent
+READY_LIMIT_S = 60.0
+JSON = {"Content-Type": "application/json"}
+CODE = """
+class Predictor:
+    def predict(self, payload):
+        return "hello"
+"""
+OTHER_CA, OTHER_NAME = "a certificate of another CA", "another name than the certificate's"
+NOTHING_SHOWN, STRANGE = "nothing is shown", "what is shown is of another CA"
+EXPIRED = "a certificate whose time is over"
+TOLD = {
+    OTHER_CA: "(unable to get local issuer certificate); name the certificates that it is checked "
+    "by in `{section}.ca`",
+    OTHER_NAME: "(Hostname mismatch, certificate is not valid for 'localhost'); call it in "
+    "`{address}` as that does, or give it one for the name it is called by",
+    EXPIRED: "(certificate has expired); renew the certificate there, or set the clock here",
+}
+ASKS = "it asks for a certificate, and none is shown"
+REFUSES = "it refuses this program's certificate"
+SHOW = (
+    "name one that its CA has signed, and the key, in `{section}.certificate` and `{section}.key`"
+)
+
+
+def refused(told: str, how: str, address: str) -> bool:
+    """Say whether a message tells this fault; `address` is the setting that holds the name."""
+    section = address.partition(".")[0]
+    if how in TOLD:
+        words = f"its certificate cannot be verified {TOLD[how]}"
+        return words.format(section=section, address=address) in told
+    if "does not answer" in told:  # the end of the connection has overtaken the reason
+        return f"it may refuse this program's certificate: see `{section}.certificate`" in told
+    why = ASKS if how == NOTHING_SHOWN else REFUSES
+    return why in told and SHOW.format(section=section) in told
+
+
+@dataclass(frozen=True)
+class Side:
+    """How something calls an engine: by which name, trusting whom, showing what."""
+
+    tls: Tls
+    host: str = "127.0.0.1"
+
+
+class Certificates:
+    """Those of the engines, of who calls them, and of strangers."""
+
+    def __init__(self, folder: Path) -> None:
+        self._authority, strangers = Authority(folder / "ours"), Authority(folder / "strangers")
+        self.engines, self.serai = self.renew(), self._authority.issue("serai")
+        self.stranger = strangers.issue("stranger")
+
+    def renew(self, days: int = 2) -> Tls:
+        """Put another certificate of the engines in the place of the one before."""
+        return self._authority.issue("engines", NAMES, days)
+
+    @property
+    def right(self) -> Side:
+        return Side(self.serai)
+
+    @contextmanager
+    def wrong_for(self, program: Agent, how: str) -> Iterator[Side]:
+        """Yield how to call an engine with a fault, which may be the engine's for that time."""
+        if how != EXPIRED:
+            yield self.wrong(how)
+            return
+        self.renew(days=-1)
+        program.reload()
+        try:
+            yield self.right
+        finally:
+            self.renew()
+            program.reload()
+
+    def wrong(self, how: str) -> Side:
+        nothing = Tls(ca=self.serai.ca, certificate="", key="")
+        return {
+            OTHER_CA: Side(self.serai.trusting(self.stranger)),
+            OTHER_NAME: Side(self.serai, "localhost"),
+            NOTHING_SHOWN: Side(nothing),
+            STRANGE: Side(self.serai.showing(self.stranger)),
+        }[how]
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def engine(
+    certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[NomadAgent]:
+    with nomad(tmp_path_factory.mktemp("engines"), tls=certificates.engines) as agent:
+        yield agent
+
+
+# The clients --------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def nomad_of(engine: NomadAgent, side: Side) -> AsyncIterator[NomadClient]:
+    settings = NomadSettings(host=side.host, port=engine.port, tls=True, **asdict(side.tls))
+    client = NomadClient(settings)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+def consul_of(engine: NomadAgent, side: Side) -> ConsulClient:
+    port = engine.beside.https
+    return ConsulClient(ConsulSettings(host=side.host, port=port, tls=True, **asdict(side.tls)))
+
+
+async def refusals(engine: NomadAgent, side: Side) -> list[tuple[str, str]]:
+    """Return what Nomad's and Consul's client say of it."""
+    async with nomad_of(engine, side) as of_nomad, consul_of(engine, side) as of_consul:
+        with pytest.raises(Unavailable) as no_nomad:
+            await of_nomad.nodes()
+        with pytest.raises(Unavailable) as no_consul:
+            await of_consul.put("/v1/kv/a", 1)
+    return [("nomad", str(no_nomad.value)), ("consul", str(no_consul.value))]
+
+
+@pytest.mark.parametrize("how", [OTHER_CA, OTHER_NAME, NOTHING_SHOWN, STRANGE])
+async def test_no_call_is_made_without_trust_on_both_sides(
+    engine: NomadAgent, certificates: Certificates, how: str
+) -> None:
+    for program, told in await refusals(engine, certificates.wrong(how)):
+        assert refused(told, how, f"{program}.host"), told
+
+
+async def test_a_call_without_tls_is_told_what_to_set(
+    engine: NomadAgent, certificates: Certificates
+) -> None:
+    client = NomadClient(NomadSettings(port=engine.port))
+    with pytest.raises(Unavailable, match=r"speaks TLS: set `nomad\.tls = true`"):
+        await client.nodes()
+    await client.close()
+    async with ConsulClient(ConsulSettings(port=engine.beside.https)) as consul:
+        with pytest.raises(Unavailable, match=r"speaks TLS: set `consul\.tls = true`"):
+            await consul.get("/v1/kv/a")
+
+
+# The programs -------------------------------------------------------------------------------------
+
+
+class Programs:
+    """A scheduler and an agent that call Nomad and Consul as they are told to."""
+
+    def __init__(self, folder: Path, engine: NomadAgent, of_nomad: Side, of_consul: Side) -> None:
+        folder.mkdir()
+        self.folder, self.engine = folder, engine
+        self._nomad, self._consul = of_nomad, of_consul
+        self.operator_port, self.gateway_port, self.listen_port = (free_port() for _ in range(3))
+        (folder / "admin.token").write_text(ADMIN_TOKEN)
+        (folder / "agent.token").write_text(AGENT_TOKEN)
+        self.scheduler = self._program("scheduler", self._scheduler())
+        self.agent = self._program("agent", self._agent())
+        self.operator = Operator(f"http://127.0.0.1:{self.operator_port}", ADMIN_TOKEN)
+
+    def _program(self, name: str, config: str) -> Agent:
+        folder = self.folder / name
+        folder.mkdir()
+        (folder / "config.toml").write_text(config)
+        command = [str(BIN / f"serai-{name}"), "--config", str(folder / "config.toml")]
+        return Agent(folder, command)
+
+    def _scheduler(self) -> str:
+        values: dict[str, object] = {
+            "data_dir": str(self.folder / "data" / "scheduler"),
+            "gateway_url": f"http://127.0.0.1:{self.gateway_port}",
+            "advertise": f"http://127.0.0.1:{self.operator_port}",
+            "peers_ca": "",
+            "blobs": "",
+            "listen.host": "127.0.0.1",
+            "listen.port": self.operator_port,
+            "listen.certificate": "",
+            "listen.key": "",
+            "tokens.admin": str(self.folder / "admin.token"),
+            "tokens.agent": str(self.folder / "agent.token"),
+            "predictors.python": f"{sys.version_info.major}.{sys.version_info.minor}",
+            "consul.token_file": "",
+            "nomad.tls": True,
+            "nomad.host": self._nomad.host,
+            "nomad.port": self.engine.port,
+            "nomad.token_file": "",
+            "jobs.cache_dir": str(self.folder / "data" / "agent" / "cache"),
+            "jobs.platform": PLATFORM,
+            "lease.ttl_s": 4.0,
+            "lease.margin_s": 1.0,
+        }
+        return with_values(SCHEDULER, {**values, **self._both()})
+
+    def _agent(self) -> str:
+        values: dict[str, object] = {
+            "node": socket.gethostname(),
+            "data_dir": str(self.folder / "data" / "agent"),
+            "scheduler.token_file": str(self.folder / "agent.token"),
+            "listen.port": self.listen_port,
+            "nomad.address": f"https://{self._nomad.host}:{self.engine.port}",
+            "gateway.port": self.gateway_port,
+        }
+        return with_values(AGENT, {**values, **self._both()})
+
+    def _both(self) -> dict[str, object]:
+        """Return what both files hold of TLS."""
+        of_nomad = {f"nomad.{key}": value for key, value in asdict(self._nomad.tls).items()}
+        of_consul = {f"consul.{key}": value for key, value in asdict(self._consul.tls).items()}
+        where = {"consul.host": self._consul.host, "consul.port": self.engine.beside.https}
+        return {**of_nomad, **of_consul, **where, "consul.tls": True}
+
+    def doctor(self, verdict: str, what: str) -> str:
+        """Return what `serai doctor` says of a thing with this verdict."""
+        begin = f"{verdict:<8} {what:<11} "
+        lines = self.operator.run("doctor").stdout.splitlines()
+        return "\n".join(line for line in lines if line.startswith(begin))
+
+    def problems(self) -> str:
+        """Return why the agent is not ready, as its `/readyz` tells."""
+        with contextlib.suppress(OSError):
+            return str(call(f"http://127.0.0.1:{self.listen_port}/readyz").body, "utf-8")
+        return ""
+
+    def reported(self) -> str:
+        """Return what the agent reports of its Nomad."""
+        reports = [one["report"] for one in self.operator.json("nodes")["nodes"]]
+        return "".join(one["nomad"]["problem"] for one in reports if one and one["nomad"])
+
+    def log(self) -> str:
+        return self.scheduler.log() + self.agent.log()
+
+
+@contextmanager
+def programs(
+    folder: Path, engine: NomadAgent, of_nomad: Side, of_consul: Side
+) -> Iterator[Programs]:
+    made = Programs(folder, engine, of_nomad, of_consul)
+    try:
+        made.scheduler.start()
+        made.agent.start()
+        yield made
+    finally:
+        made.agent.stop()
+        made.scheduler.stop()
+        pid = made.folder / "data" / "agent" / "gateway" / "haproxy.pid"
+        with contextlib.suppress(OSError, ValueError):
+            os.killpg(int(pid.read_text()), signal.SIGKILL)
+
+
+def ready(made: Programs) -> bool:
+    return made.operator.has_a_node() and '"problems":[]' in made.problems().replace(" ", "")
+
+
+def test_a_deploy_goes_through_where_everybody_shows_a_certificate(
+    engine: NomadAgent, certificates: Certificates, tmp_path: Path
+) -> None:
+    project = write_predictor(tmp_path / "project", CODE)
+    with programs(tmp_path / "serai", engine, certificates.right, certificates.right) as made:
+        until(lambda: ready(made), READY_LIMIT_S, made.log)
+        done = made.operator.run("deploy", str(project), "--wait", "-y")
+        assert done.returncode == 0, done.stdout + done.stderr + made.log()
+        answer = call(f"http://127.0.0.1:{made.gateway_port}/hello", b"{}", JSON)
+        assert (answer.status, answer.body) == (200, b"hello")
+        assert "\n" in made.operator.run("logs", "hello").stdout, "read through Nomad"
+        assert made.doctor("ok", "time to end"), "as the agent's Nomad told"
+        assert made.doctor("ok", "nomad") and made.doctor("ok", "consul")
+        assert made.operator.run("delete", "hello", "-y").returncode == 0
+        until(lambda: not engine.call("GET", "/jobs?prefix=serai-hello"), READY_LIMIT_S)
+
+
+@pytest.mark.parametrize("how", [OTHER_CA, OTHER_NAME, NOTHING_SHOWN, EXPIRED])
+def test_programs_and_doctor_tell_why_nomad_is_refused(
+    engine: NomadAgent, certificates: Certificates, how: str, tmp_path: Path
+) -> None:
+    with (
+        certificates.wrong_for(engine, how) as wrong,
+        programs(tmp_path / "serai", engine, wrong, certificates.right) as made,
+    ):
+        until(
+            lambda: refused(made.doctor("fail", "nomad"), how, "nomad.host"),
+            READY_LIMIT_S,
+            made.log,
+        )
+        until(lambda: refused(made.scheduler.log(), how, "nomad.host"), READY_LIMIT_S, made.log)
+        until(lambda: refused(made.reported(), how, "nomad.address"), READY_LIMIT_S, made.reported)
+
+
+@pytest.mark.parametrize("how", [OTHER_CA, OTHER_NAME, NOTHING_SHOWN, EXPIRED])
+def test_programs_and_doctor_tell_why_consul_is_refused(
+    engine: NomadAgent, certificates: Certificates, how: str, tmp_path: Path
+) -> None:
+    with (
+        certificates.wrong_for(engine.beside, how) as wrong,
+        programs(tmp_path / "serai", engine, certificates.right, wrong) as made,
+    ):
+        until(lambda: refused(made.scheduler.log(), how, "consul.host"), READY_LIMIT_S, made.log)
+        until(lambda: refused(made.agent.log(), how, "consul.host"), READY_LIMIT_S, made.log)
+        until(lambda: refused(made.problems(), how, "consul.host"), READY_LIMIT_S, made.problems)
+        told = made.doctor("warn", "scheduler")
+        assert refused(told, how, "consul.host"), told
