@@ -135,7 +135,9 @@ def render(api: str, version: str, form: str, env: str) -> int:
     return DONE
 
 
-def scale(api: str, replicas: int, env: str) -> int:
+def scale(api: str, replicas: int | None, auto: bool, env: str) -> int:
+    if (replicas is None) != auto:
+        raise ConfigError("say how many with --replicas, or --auto to let the policy decide")
     order = ScaleRequest(replicas=replicas)
     write([_client(env).post(api_path(api, "/scale"), order, Done).message])
     return DONE
@@ -167,7 +169,7 @@ def get(api: str, watch: bool, output: Form, env: str) -> int:
         apis = client.get("/v1/apis", ApiList)
         return apis, screens.api_list(apis, clock.wall(), look())
 
-    return _show(listed, watch, output)
+    return watch_view(listed, watch, output)
 
 
 def describe(api: str, watch: bool, output: Form, env: str) -> int:
@@ -177,7 +179,7 @@ def describe(api: str, watch: bool, output: Form, env: str) -> int:
         one = client.get(api_path(api), ApiDescription)
         return one, screens.description(one, clock.wall(), look())
 
-    return _show(described, watch, output)
+    return watch_view(described, watch, output)
 
 
 def versions(api: str, output: Form, env: str) -> int:
@@ -196,7 +198,7 @@ def nodes(watch: bool, output: Form, env: str) -> int:
         found = client.get("/v1/nodes", NodeList)
         return found, screens.nodes(found, look())
 
-    return _show(listed, watch, output)
+    return watch_view(listed, watch, output)
 
 
 def order_node(node: str, wish: NodeWish, limit: str, env: str) -> int:
@@ -211,7 +213,8 @@ def order_node(node: str, wish: NodeWish, limit: str, env: str) -> int:
     return DONE
 
 
-def _show(view: Callable[[], tuple[object, Sequence[str]]], watch: bool, output: Form) -> int:
+def watch_view(view: Callable[[], tuple[object, Sequence[str]]], watch: bool, output: Form) -> int:
+    """Show a view once, or draw it anew every second until interrupted."""
     if not watch:
         show(*view(), output)
         return DONE

@@ -7,6 +7,7 @@ import typer
 
 from serai_cli.forms import Form
 from serai_cli.image_app import app as images
+from serai_cli.scaling_app import app as scaling
 
 app = typer.Typer(
     name="serai",
@@ -188,12 +189,18 @@ def predict(
 
 @app.command(epilog="example: serai scale iris --replicas 3")
 def scale(
-    api: Api, replicas: Annotated[int, typer.Option(min=0, help="how many")], env: Env = ""
+    api: Api,
+    replicas: Annotated[int | None, typer.Option(min=0, help="how many, from now on")] = None,
+    auto: Annotated[bool, typer.Option("--auto", help="let the policy decide again")] = False,
+    env: Env = "",
 ) -> int:
-    """Set how many replicas an API has, within its bounds."""
+    """Set how many replicas an API has, or let its policy decide."""
     from serai_cli import commands
 
-    return commands.scale(api, replicas, env)
+    return commands.scale(api, replicas, auto, env)
+
+
+app.registered_commands += scaling.registered_commands
 
 
 @app.command(epilog="example: serai delete iris")

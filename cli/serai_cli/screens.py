@@ -38,7 +38,8 @@ STATE_COLOURS: dict[str, str] = {
 }
 
 
-def _state_colour(cell: str) -> str:
+def state_colour(cell: str) -> str:
+    """Return the colour of a state."""
     return STATE_COLOURS.get(cell, "")
 
 
@@ -50,7 +51,7 @@ NAME_LEAST, VERSION_LEAST, TEXT_LEAST = 12, 11, 20
 
 API_COLUMNS = (
     Column("api", least=NAME_LEAST),
-    Column("status", paint=_state_colour),
+    Column("status", paint=state_colour),
     Column("endpoint", least=NAME_LEAST, drop=5),
     Column("ready", right=True),
     Column("version", least=VERSION_LEAST, drop=6),
@@ -64,7 +65,7 @@ API_COLUMNS = (
 )
 REPLICA_COLUMNS = (
     Column("replica", least=NAME_LEAST),
-    Column("state", paint=_state_colour),
+    Column("state", paint=state_colour),
     Column("node", least=NAME_LEAST, drop=3),
     Column("cpu", right=True, drop=4),
     Column("memory", right=True, drop=5),
@@ -75,7 +76,7 @@ REPLICA_COLUMNS = (
 )
 VERSION_COLUMNS = (
     Column("version"),
-    Column("role", paint=_state_colour),
+    Column("role", paint=state_colour),
     Column("ready", right=True),
     Column("req/s", right=True),
     Column("2xx", right=True),
@@ -85,7 +86,7 @@ VERSION_COLUMNS = (
 )
 NODE_COLUMNS = (
     Column("node", least=NAME_LEAST),
-    Column("state", paint=_state_colour),
+    Column("state", paint=state_colour),
     Column("roles", least=NAME_LEAST, drop=2),
     Column("cpu", right=True),
     Column("memory free", right=True),

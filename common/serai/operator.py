@@ -104,9 +104,9 @@ class PlanAnswer(Value):
 
 
 class ScaleRequest(Value):
-    """How many replicas to keep; must lie within the API's bounds."""
+    """How many replicas to keep, within the API's bounds; null lets its policy decide again."""
 
-    replicas: Annotated[int, msgspec.Meta(ge=0, le=10_000)]
+    replicas: Annotated[int, msgspec.Meta(ge=0, le=10_000)] | None
 
 
 class Traffic(Value):
@@ -133,7 +133,9 @@ class ApiStatus(Value):
     `version` serves ("" before the first is ready), `candidate` is on its way ("" when none);
     `reason` says in words why the state is what it is; `last_error` is why the last update failed
     (of version `failed_version`). `waits_for` says what keeps callers from what is in force though
-    its replicas are ready: gateways that have not taken the route yet; "" for nothing.
+    its replicas are ready: gateways that have not taken the route yet; "" for nothing. `demand` is
+    how many requests would run at once if there were always room, None where that is not known;
+    `pinned` says that `serai scale` has set the count in place of the policy.
     """
 
     name: str
@@ -151,6 +153,8 @@ class ApiStatus(Value):
     last_error: str = ""
     failed_version: str = ""
     waits_for: str = ""
+    demand: float | None = None
+    pinned: bool = False
 
 
 class ApiList(Value):

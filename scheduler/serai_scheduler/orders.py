@@ -9,6 +9,7 @@ import msgspec
 from serai.clock import Clock
 from serai.errors import Refused
 from serai.operator import DeployRequest, NodeRequest
+from serai_scheduler.autoscale.schedule import bounds_at
 from serai_scheduler.deploy import Accepted, Surroundings, new_version
 from serai_scheduler.record import ApiRecord, NodeIntent, StoredApi
 from serai_scheduler.route import route_of
@@ -66,18 +67,24 @@ class Orders:
             await self._state.commit(writes, self._epoch)
             self._kick()
 
-    async def scale(self, api: str, replicas: int) -> ApiRecord:
-        """Set the wanted count; raise Refused outside the API's bounds."""
+    async def scale(self, api: str, replicas: int | None) -> ApiRecord:
+        """Pin the count, or with None let the policy decide again.
+
+        Raises Refused outside the API's bounds.
+        """
 
         def decide(stored: StoredApi) -> ApiRecord:
-            bounds = stored.record.spec.autoscaling
-            if not bounds.min_replicas <= replicas <= bounds.max_replicas:
+            record = stored.record
+            if replicas is None:
+                return msgspec.structs.replace(record, pinned=None)
+            low, high = bounds_at(record.spec.autoscaling, self._clock.wall())
+            if not low <= replicas <= high:
                 raise Refused(
-                    f"{api} may have {bounds.min_replicas} to {bounds.max_replicas} replicas, "
-                    f"not {replicas}; change autoscaling in its spec and deploy it first",
+                    f"{api} may have {low} to {high} replicas, not {replicas}; change autoscaling "
+                    "in its spec and deploy it first",
                     "out_of_bounds",
                 )
-            return msgspec.structs.replace(stored.record, replicas=replicas)
+            return msgspec.structs.replace(record, replicas=replicas, pinned=replicas)
 
         return await self._change(api, decide)
 

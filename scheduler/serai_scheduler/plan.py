@@ -14,6 +14,7 @@ import msgspec
 
 from serai.model import TERMINAL, Replica, ReplicaState
 from serai_scheduler.actions import Action, Forget, Start, Stop
+from serai_scheduler.autoscale.schedule import bounds_at
 from serai_scheduler.drain_time import drain_times, grants
 from serai_scheduler.record import (
     ApiRecord,
@@ -54,7 +55,7 @@ def plan(world: ApiWorld) -> Outcome:
     record = world.stored.record
     if record.deleting_since_s is not None:
         return _delete(world)
-    record, events = judge(world, record)
+    record, events = judge(world, counted(world, record))
     # Found once: what the drain puts on its list are ready replicas of the surplus. None is started
     # in their place, and the rest of the surplus stays what it was.
     standings = _standings(world, record)
@@ -64,6 +65,21 @@ def plan(world: ApiWorld) -> Outcome:
     actions += grants(world, record)
     record = _settle(world, record)
     return Outcome(record, tuple(actions), events, _superfluous_versions(world, record))
+
+
+def counted(world: ApiWorld, record: ApiRecord) -> ApiRecord:
+    """Return the record with the count to have now: pinned, asked for or as it is, in its bounds.
+
+    What has not served yet keeps the count that it begins with.
+    """
+    if not record.stable:
+        return record
+    low, high = bounds_at(record.spec.autoscaling, world.now_s)
+    count = record.pinned if record.pinned is not None else world.asked
+    wanted = min(max(record.replicas if count is None else count, low), high)
+    if wanted == record.replicas:
+        return record
+    return msgspec.structs.replace(record, replicas=wanted)
 
 
 def check(world: ApiWorld, outcome: Outcome) -> None:

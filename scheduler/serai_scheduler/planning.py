@@ -25,7 +25,8 @@ class Observation:
     `routes` are those in the store, `known` the APIs that this process has ever found there,
     `refusals` by API what the engine answered when it was last asked to start a version, `granted`
     by API and version how long its answers may take, as the engine was last told. `blind` is why
-    the engine shows nothing at this moment, "" while it does.
+    the engine shows nothing at this moment, "" while it does. `asked` holds by API the count that
+    the autoscaler asks for.
     """
 
     now_s: float
@@ -41,6 +42,7 @@ class Observation:
     granted: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     blind: str = ""
     began_s: float = 0.0
+    asked: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ def _world(
         granted=seen.granted.get(name, {}),
         blind=seen.blind,
         began_s=seen.began_s,
+        asked=seen.asked.get(name),
     )
 
 

@@ -60,6 +60,7 @@ class Reconciler:
         self._granted: dict[str, dict[str, float]] = {}
         """By API and version; a new leader says all once more, and the engine compares."""
         self._kicked = asyncio.Event()
+        self._asked: Mapping[str, int] = {}
         self._told: dict[str, str] = {}
         self._telling: dict[str, str] = {}
         """What the last tick found to stay as it is, and what this one does."""
@@ -76,6 +77,12 @@ class Reconciler:
     def kick(self) -> None:
         """Ask for a pass now, because something changed."""
         self._kicked.set()
+
+    def ask(self, counts: Mapping[str, int]) -> None:
+        """Have so many replicas of each API, where its users have not set a count themselves."""
+        if counts != self._asked:
+            self._asked = dict(counts)
+            self.kick()
 
     async def pause(self, period_s: float) -> None:
         """Wait for the next pass: `period_s`, or less when kicked."""
@@ -117,6 +124,7 @@ class Reconciler:
             granted={api: dict(mine) for api, mine in self._granted.items()},
             blind=self.blind,
             began_s=self._began_s,
+            asked=self._asked,
         )
         if self.blind:
             await self._carry_out_each(judge_all(seen))

@@ -75,7 +75,8 @@ class Retiring(Value):
 class ApiRecord(Value):
     """One API. `spec` holds the settings in force; `stable` is "" until a version has served.
 
-    `replicas` is the wanted count, `next_number` the number of the next version, `revision` the
+    `replicas` is the wanted count, `pinned` the one that a user has set in place of the policy's,
+    None where the policy decides. `next_number` is the number of the next version, `revision` the
     revision of its route, and `in_force_since` the one that brought callers the stable version
     under these settings. `last_error` is why version `failed_version` did not come to serve, with
     the end of its log; a later success clears them.
@@ -97,6 +98,7 @@ class ApiRecord(Value):
     last_error: str = ""
     failed_version: str = ""
     failed_log: tuple[str, ...] = ()
+    pinned: int | None = None
 
     @property
     def versions(self) -> tuple[str, ...]:
@@ -117,12 +119,23 @@ class StoredApi(Value):
 def wanted_replicas(record: ApiRecord, spec: ApiSpec) -> int:
     """Return how many replicas a version under these settings shall have.
 
-    A count that only followed the minimum in force follows the new one too.
+    The count is within the bounds in force, which a schedule may have widened; other settings have
+    bounds of their own.
     """
-    bounds = spec.autoscaling
-    followed = record.replicas <= record.spec.autoscaling.min_replicas
-    wanted = bounds.min_replicas if followed else record.replicas
-    return min(max(wanted, bounds.min_replicas), bounds.max_replicas)
+    if spec is record.spec or spec == record.spec:
+        return record.replicas
+    return min(max(record.replicas, spec.autoscaling.min_replicas), spec.autoscaling.max_replicas)
+
+
+def begun_replicas(record: ApiRecord, spec: ApiSpec) -> int:
+    """Return how many replicas a version shall have from when it begins to serve.
+
+    What nobody has set falls asleep once it is idle for long, not right after its trial.
+    """
+    set_by_users = record.pinned is not None or spec.autoscaling.policy == "fixed"
+    if record.stable or set_by_users:
+        return wanted_replicas(record, spec)
+    return trial_replicas(record, spec)
 
 
 def trial_replicas(record: ApiRecord, spec: ApiSpec) -> int:

@@ -32,10 +32,13 @@ from serai.report_accept import accept as accept_report
 from serai.spec import Problem, normalised, validate
 from serai.spec.types import ApiSpec
 from serai.store import Store
+from serai_scheduler.autoscale.loop import Autoscaler
+from serai_scheduler.autoscale.rules import not_run_yet
 from serai_scheduler.blobs.needed import manifest_of, roots_of, wrong_size
 from serai_scheduler.blobs.runtime import keep_runtime
 from serai_scheduler.deploy import Accepted, DeployRefused, Surroundings, accept
 from serai_scheduler.doctor import Seen, examine
+from serai_scheduler.ledger import Ledger
 from serai_scheduler.nodeplan import engine_drain_waits_for, waits_for
 from serai_scheduler.nodes import NodeBook, skew_s
 from serai_scheduler.nomad.job import Job, job_of
@@ -100,6 +103,7 @@ class Scheduler:
         limits: UpdateLimits = DEFAULT_LIMITS,
         remarks: Remarks = lambda spec: (),
         look: Look | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         """`settle_s` is how long after its start it may not yet have heard of every gateway."""
         self.clock = clock
@@ -116,6 +120,10 @@ class Scheduler:
         self.state = State(store)
         self._term_clock = term_clock = TermClock(clock)
         self.reconciler = Reconciler(term_clock, self.state, engine, self.traffic, epoch, limits)
+        self.ledger = ledger or Ledger()
+        self.autoscaler = Autoscaler(
+            term_clock, self.state, self.traffic, self.reconciler, self.ledger
+        )
         self.orders = Orders(term_clock, self.state, self.reconciler.kick, epoch)
         self.registry = registry
         self._jobs = jobs or JobSettings()
@@ -216,7 +224,7 @@ class Scheduler:
     async def _checked(self, request: DeployRequest) -> DeployRequest:
         """Return the request with defaults filled in; the same rules as for a file hold here."""
         specs = [item.spec for item in request.apis]
-        problems = validate(specs) or await self._check_specs(specs)
+        problems = validate(specs) or not_run_yet(specs) or await self._check_specs(specs)
         if problems:
             raise DeployRefused(
                 tuple(field_problem(problem) for problem in problems), "invalid_spec"

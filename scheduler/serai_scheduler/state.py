@@ -61,6 +61,8 @@ class State:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._content = Content()
+        self.apis: Mapping[str, StoredApi] = {}
+        """Every API by name, as the last `read` saw them, but for those of `faults`."""
         self.faults: Mapping[str, str] = {}
         """By API, why its record or a version of it cannot be read: it is to be left as it is."""
 
@@ -69,7 +71,7 @@ class State:
         found, faults = await self._read()
         if faults:  # a version may have gone with its record, in between two scans
             found, faults = await self._read()
-        self.faults = faults
+        self.apis, self.faults = found, faults
         return found
 
     async def _read(self) -> tuple[dict[str, StoredApi], dict[str, str]]:

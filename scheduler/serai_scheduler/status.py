@@ -31,22 +31,42 @@ def state_of(
     if wanted == 0 and ready == 0:
         return ApiState.IDLE, SCALED_TO_ZERO
     if ready >= wanted:
-        news = [f"{r.id} {r.reason}" for r in _serving(record, replicas) if r.reason]
+        news = [f"{r.id} {r.reason}" for r in serving(record, replicas) if r.reason]
         if record.last_error:
             news.append(f"{record.failed_version} failed: {record.last_error}")
         return ApiState.LIVE, "; ".join([ALL_READY, *news[:NEWS_TOLD]])
     failing = _newest_failure(record, replicas)
-    state = ApiState.ERROR if ready == 0 and failing else ApiState.DEGRADED
+    state = _state_of_fewer(record, replicas, ready, failing)
     why = f": {failing}" if failing else f": {_waiting(record.stable, replicas)}"
     return state, f"{ready} of {wanted} replicas ready{why}"
 
 
+def _state_of_fewer(
+    record: ApiRecord, replicas: Sequence[Replica], ready: int, failing: str
+) -> ApiState:
+    """Return the state of an API with fewer replicas than it shall have.
+
+    One that grows or wakes up is as it should be, as long as nothing keeps the rest from coming.
+    """
+    if failing:
+        return ApiState.DEGRADED if ready else ApiState.ERROR
+    least = record.spec.autoscaling.min_replicas
+    has_no_place = any(
+        r.version == record.stable and r.state is ReplicaState.PENDING and r.reason and not r.node
+        for r in replicas
+    )
+    if has_no_place or ready < least:
+        return ApiState.DEGRADED
+    return ApiState.LIVE if ready else ApiState.IDLE
+
+
 def ready_count(record: ApiRecord, replicas: Sequence[Replica]) -> int:
     """Return how many replicas of the serving version take traffic."""
-    return len(_serving(record, replicas))
+    return len(serving(record, replicas))
 
 
-def _serving(record: ApiRecord, replicas: Sequence[Replica]) -> list[Replica]:
+def serving(record: ApiRecord, replicas: Sequence[Replica]) -> list[Replica]:
+    """Return the replicas of the serving version that take traffic."""
     leaving = {entry.replica for entry in record.draining}
     return [
         r

@@ -3,7 +3,7 @@
 import msgspec
 
 from serai.model import ReplicaState
-from serai_scheduler.record import ApiRecord, Candidate, Retiring, trial_replicas, wanted_replicas
+from serai_scheduler.record import ApiRecord, Candidate, Retiring, begun_replicas, trial_replicas
 from serai_scheduler.world import ApiWorld
 
 SECONDS_PER_MINUTE = 60
@@ -40,7 +40,7 @@ def judge(world: ApiWorld, record: ApiRecord) -> tuple[ApiRecord, Events]:
         promoted,
         stable=candidate.version,
         spec=candidate.spec,
-        replicas=wanted_replicas(record, candidate.spec),
+        replicas=begun_replicas(record, candidate.spec),
         candidate=None,
         last_error="",
         failed_version="",

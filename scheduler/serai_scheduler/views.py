@@ -17,10 +17,11 @@ def status_of(
     now_s: float,
     gateway_url: str,
     blind: str = "",
+    demand: float | None = None,
 ) -> ApiStatus:
     """Return one API as a list shows it; `now_s` is monotonic.
 
-    `blind` is why the engine shows nothing at this moment, "" while it does.
+    `blind` is why the engine shows nothing at this moment, "" while it does; `demand` is in slots.
     """
     record = stored.record
     waits_for = traffic.waits_for(record.name, record.in_force_since, now_s)
@@ -43,6 +44,8 @@ def status_of(
         last_error=_last_error(stored),
         failed_version=record.failed_version,
         waits_for=waits_for,
+        demand=demand,
+        pinned=record.pinned is not None,
     )
 
 

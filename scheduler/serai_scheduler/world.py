@@ -63,7 +63,8 @@ class ApiWorld:
     `refusals` holds what the engine answered when it was last asked to start a version. Replicas
     on the nodes of `leaving` are to be replaced elsewhere, then to go; overdue ones go at once.
     `blind` is why the engine shows nothing at this moment, "" while it does.
-    `granted` says by version how long its answers may take, as the engine was last told.
+    `granted` says by version how long its answers may take, as the engine was last told. `asked`
+    is the count that the autoscaler asks for, None while it asks for none.
     """
 
     now_s: float
@@ -76,6 +77,7 @@ class ApiWorld:
     blind: str = ""
     granted: Mapping[str, float] = field(default_factory=dict)
     began_s: float = 0.0
+    asked: int | None = None
 
     def age_s(self, since_s: float) -> float:
         """Return for how long something has been so, as far as this leader knows.

@@ -7,6 +7,7 @@ happen; the gateway carries out routes with a delay and reports what is in fligh
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from random import Random
+from typing import Protocol
 
 import msgspec
 
@@ -22,6 +23,13 @@ from serai.wire import decode
 NODES = ("node-1", "node-2", "node-3")
 BROKEN = "broken"
 """The bundle of a version whose replicas always fail."""
+
+
+class Gateway(Protocol):
+    """What the engine asks of the gateway before its replicas."""
+
+    def check_stop(self, replica: Replica, violations: list[str]) -> None:
+        """Record a stop that would lose requests."""
 
 
 def job_of(replica: str) -> str:
@@ -51,7 +59,7 @@ class SimEngine:
         self._closed: set[str] = set()
         self.drains_s: dict[tuple[str, str], float] = {}
         """By API and version, as it was last told."""
-        self.gateway: SimGateway | None = None
+        self.gateway: Gateway | None = None
 
     def _maybe_away(self) -> None:
         if self._rng.random() < self.fault_rate:

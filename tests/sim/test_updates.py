@@ -14,7 +14,8 @@ from serai.errors import Refused
 from serai.memory import MemoryStore
 from serai.model import ReplicaState
 from serai.operator import DeployItem, DeployRequest, NodeRequest, NodeWish
-from serai.spec.types import ApiSpec, Autoscaling, Pod, Timeouts
+from serai.spec.scaling import Autoscaling
+from serai.spec.types import ApiSpec, Pod, Timeouts
 from serai.units import Duration
 from serai_scheduler.deploy import Surroundings, accept
 from serai_scheduler.orders import Orders

@@ -3,7 +3,8 @@
 from serai.model import Replica, ReplicaState, Server, Version, server_id
 from serai.operator import DeployItem, DeployRequest
 from serai.report import REPORT_VERSION, Gpus, NodeReport
-from serai.spec.types import ApiSpec, Autoscaling, Pod
+from serai.spec.scaling import Autoscaling
+from serai.spec.types import ApiSpec, Pod
 from serai_scheduler.deploy import Accepted, Surroundings, accept
 from serai_scheduler.record import ApiRecord, StoredApi
 

@@ -28,6 +28,7 @@ from serai_agent.local.settings import LocalSettings
 from serai_cli.embedded.folder import DataFolder
 from serai_cli.embedded.limits import not_on_one_machine, without_effect
 from serai_scheduler.blobs.storage import FolderBlobs
+from serai_scheduler.ledger import Ledger
 from serai_scheduler.service import Cluster, Scheduler
 from serai_scheduler.store.sqlite import SqliteStore
 
@@ -85,6 +86,7 @@ class Node:
         self.blobs = FolderBlobs(root / "blobs", clock)
         self.parts = FolderBlobs(root / "parts", clock)
         self.cache = NodeCache(clock, root / "cache", self.blobs)
+        self.ledger = Ledger(root / "ledger.db")
         self.engine_changed = asyncio.Event()
         self.engine = LocalEngine(
             clock,
@@ -137,6 +139,7 @@ class Node:
             check_specs=self._check_specs,
             registry=self._collectors,
             remarks=without_effect,
+            ledger=self.ledger,
         )
         return self.scheduler
 

@@ -5,15 +5,18 @@ say where a key goes and which keys mean nothing here; the few keys that need mo
 What is not named here is left for the reader to judge.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from serai.spec.nodes import Entry, Mapping, Mark, Node, Scalar, Sequence, mapping, moved
 from serai.spec.nodes import with_entries as rebuilt
+from serai.spec.scaling import CortexRules
 from serai.units import Cpu, Size
 
 Keys = tuple[str, ...]
 
+RULE_KEYS = tuple(CortexRules.__struct_fields__)
 MOVES: tuple[tuple[Keys, Keys], ...] = (
     (("autoscaling", "workers_per_replica"), ("predictor", "processes")),
     (("autoscaling", "threads_per_worker"), ("predictor", "threads")),
@@ -23,10 +26,15 @@ MOVES: tuple[tuple[Keys, Keys], ...] = (
     (("pod", "max_concurrency"), ("concurrency", "per_replica")),
     (("pod", "max_queue_length"), ("concurrency", "queue")),
     (("networking", "endpoint"), ("endpoint",)),
+    (("autoscaling", "target_replica_concurrency"), ("autoscaling", "target_in_flight")),
+    *((("autoscaling", key), ("autoscaling", "cortex", key)) for key in RULE_KEYS),
 )
 """Where a key of Cortex stands, and where it stands here."""
 
-_LATER = "accepted; takes effect with the autoscaling release"
+_CORTEX_DECIDES = (
+    "Cortex's rule decides the count (`policy: cortex`), since this is a key of its own; for"
+    " another rule, name another `policy`"
+)
 _UPDATES = "has no effect: new replicas are ready before the old ones leave the traffic"
 NOTES: dict[Keys, str] = {
     ("local_port",): "has no effect: all APIs answer at the gateway's port",
@@ -38,15 +46,6 @@ NOTES: dict[Keys, str] = {
     ("predictor", "model"): "has no effect: it is read only by the types tensorflow and onnx",
     ("predictor", "signature_key"): "has no effect: it is read only by the type tensorflow",
     ("predictor", "tensorflow_serving_image"): "has no effect: TensorFlow Serving is not run",
-    ("autoscaling", "target_in_flight"): _LATER,
-    ("autoscaling", "target_replica_concurrency"): _LATER,
-    ("autoscaling", "window"): _LATER,
-    ("autoscaling", "downscale_stabilization_period"): _LATER,
-    ("autoscaling", "upscale_stabilization_period"): _LATER,
-    ("autoscaling", "max_downscale_factor"): _LATER,
-    ("autoscaling", "max_upscale_factor"): _LATER,
-    ("autoscaling", "downscale_tolerance"): _LATER,
-    ("autoscaling", "upscale_tolerance"): _LATER,
 }
 """Keys that are accepted and dropped, with what their writer is told."""
 
@@ -182,6 +181,32 @@ def _replica_concurrency(conversion: _Conversion) -> None:
     conversion.put(("concurrency", "queue"), new, "autoscaling.max_replica_concurrency")
 
 
+def _policy(conversion: _Conversion) -> None:
+    """Let Cortex's rule decide where a key has a meaning for it alone, and no policy is named."""
+    scaling = conversion.look("autoscaling")
+    if not isinstance(scaling, Mapping) or scaling.get("policy") is not None:
+        return
+    for entry in scaling.entries:
+        if entry.key in ("cortex", "window") or _counts_waiting(conversion, entry):
+            policy = Scalar(entry.mark, "cortex", "cortex")
+            named = Entry("policy", entry.mark, policy)
+            conversion.put(("autoscaling", "policy"), named, "autoscaling.policy")
+            conversion.tell(entry, f"autoscaling.{entry.key}", _CORTEX_DECIDES)
+            return
+
+
+def _counts_waiting(conversion: _Conversion, entry: Entry) -> bool:
+    """Say whether it is a target above what a replica runs at once: only Cortex's has such."""
+    if entry.key != "target_in_flight" or not isinstance(entry.value, Scalar):
+        return False
+    running = [_whole(conversion.look("predictor", key), 1) for key in ("processes", "threads")]
+    runs = _whole(conversion.look("concurrency", "per_replica"))
+    if runs is None and None not in running:
+        runs = math.prod(one for one in running if one is not None)
+    target = entry.value.value
+    return runs is not None and isinstance(target, int | float) and target > runs
+
+
 def _notes(conversion: _Conversion) -> None:
     for keys, message in NOTES.items():
         if (entry := conversion.take(*keys)) is not None:
@@ -300,6 +325,7 @@ STEPS: tuple[Callable[[_Conversion], None], ...] = (
     _moves,
     _predictor_env,
     _replica_concurrency,
+    _policy,
     _notes,
     _inferentia,
 )

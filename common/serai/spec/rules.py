@@ -7,6 +7,7 @@ from serai.spec import codec
 from serai.spec.constraints import spec_type, unfit
 from serai.spec.findings import Finding, Path
 from serai.spec.problems import shown
+from serai.spec.scaling_rules import scaling_findings
 from serai.spec.types import ApiSpec, Environment, Nodes
 
 MOST_SPEC_BYTES = 256 * 2**10
@@ -143,16 +144,8 @@ def _timeouts(spec: ApiSpec) -> Iterator[Finding]:
 
 
 def _autoscaling(spec: ApiSpec) -> Iterator[Finding]:
-    low, high = spec.autoscaling.min_replicas, spec.autoscaling.max_replicas
-    first = spec.autoscaling.init_replicas
-    bounds: tuple[Path, ...] = (("autoscaling", "min_replicas"), ("autoscaling", "max_replicas"))
-    if low > high:
-        message = f"more than `max_replicas`, which is {high}"
-        yield Finding(bounds[0], message, str(low), f"at most {high}", others=bounds)
-    elif first is not None and not low <= first <= high:
-        path: Path = ("autoscaling", "init_replicas")
-        message = "not between `min_replicas` and `max_replicas`"
-        yield Finding(path, message, str(first), f"{low} to {high}", others=bounds)
+    running, waiting = spec.concurrency.per_replica, spec.concurrency.queue
+    yield from scaling_findings(spec.autoscaling, running, waiting)
 
 
 def _nodes(spec: ApiSpec) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, field
 
 from serai.spec.part import END, SpecPart
+from serai.spec.scaling import Autoscaling
 from serai.units import Cpu, Duration, Size
 
 QUEUE_TIMEOUTS = ("1s", "5s", "30s", "120s")
@@ -295,16 +296,6 @@ class Nodes(SpecPart):
     prefer: Annotated[PreferredNodes, Meta(description="Which of these nodes are preferred")] = (
         field(default_factory=PreferredNodes)
     )
-
-
-class Autoscaling(SpecPart):
-    """Bounds on the number of replicas."""
-
-    min_replicas: Annotated[Replicas, Meta(description="Never fewer")] = 1
-    max_replicas: Annotated[int, Meta(ge=1, le=10_000, description="Never more")] = 10
-    init_replicas: Annotated[
-        Replicas | None, Meta(description="At the first deploy; without it, `min_replicas`")
-    ] = None
 
 
 class Readiness(SpecPart):

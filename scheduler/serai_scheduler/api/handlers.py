@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable
 
 from aiohttp import web
 
 from serai import wire
 from serai.clock import Clock
+from serai.decisions import DecisionList, Explanation
 from serai.engine import LogQuery
 from serai.errors import ConfigError
 from serai.http import answer, read_body, read_raw
@@ -28,8 +30,11 @@ from serai.tasks import cancelled
 from serai_scheduler.api.metrics import render
 from serai_scheduler.api.openapi import describe
 from serai_scheduler.api.reading import deploy_request
+from serai_scheduler.autoscale.explain import NOTHING_DECIDED, explained
+from serai_scheduler.autoscale.rules import FIXED
+from serai_scheduler.ledger import MOST_TOLD
 from serai_scheduler.nomad.hcl import hcl_of
-from serai_scheduler.record import StoredApi
+from serai_scheduler.record import ApiRecord, StoredApi
 from serai_scheduler.service import Scheduler
 from serai_scheduler.views import damaged_status, description_of, status_of
 
@@ -41,6 +46,8 @@ NODE_NEWS = {
     NodeWish.OPEN: "takes replicas again",
 }
 MAX_GREP = 1000
+DECISIONS_S = 86_400.0
+CLOCK_SLACK_S = 5.0
 
 
 async def healthz(request: web.Request) -> web.Response:
@@ -66,6 +73,7 @@ def own_routes(scheduler: Scheduler) -> list[web.RouteDef]:
 
 
 def _status(scheduler: Scheduler, stored: StoredApi) -> ApiStatus:
+    decision = scheduler.autoscaler.decisions.get(stored.record.name)
     return status_of(
         stored,
         scheduler.replicas_of(stored.record.name),
@@ -73,6 +81,7 @@ def _status(scheduler: Scheduler, stored: StoredApi) -> ApiStatus:
         scheduler.clock.now(),
         scheduler.cluster.gateway_url,
         scheduler.reconciler.blind,
+        decision.demand if decision is not None else None,
     )
 
 
@@ -102,6 +111,8 @@ class Handlers:
                 web.delete("/v1/apis/{api}", self.delete_api),
                 web.post("/v1/apis/{api}/scale", self.scale_api),
                 web.post("/v1/apis/{api}/refresh", self.refresh_api),
+                web.get("/v1/apis/{api}/decisions", self.decisions),
+                web.get("/v1/apis/{api}/explanation", self.explain),
                 web.get("/v1/apis/{api}/logs", self.logs),
                 web.get("/v1/apis/{api}/job", self.render),
                 web.post("/v1/plan", self.plan),
@@ -157,8 +168,28 @@ class Handlers:
         name = request.match_info["api"]
         order = await read_body(request, ScaleRequest, MAX_REQUEST_BYTES)
         await self._scheduler.find(name)
-        await self._scheduler.orders.scale(name, order.replicas)
-        return answer(Done(message=f"{name} is scaled to {order.replicas}"))
+        record = await self._scheduler.orders.scale(name, order.replicas)
+        return answer(Done(message=scaled_message(record)))
+
+    async def decisions(self, request: web.Request) -> web.Response:
+        name, scheduler = request.match_info["api"], self._scheduler
+        await scheduler.find(name)
+        now_s = scheduler.clock.wall()
+        since_s = number_of(request, "since", now_s - DECISIONS_S)
+        until_s = number_of(request, "until", now_s + CLOCK_SLACK_S)
+        most = int(number_of(request, "most", MOST_TOLD))
+        found = await scheduler.ledger.since(name, since_s, until_s, max(1, most))
+        return answer(DecisionList(decisions=found))
+
+    async def explain(self, request: web.Request) -> web.Response:
+        name, scheduler = request.match_info["api"], self._scheduler
+        await scheduler.find(name)
+        if "at" in request.query:
+            one = await scheduler.ledger.at(name, number_of(request, "at", 0.0))
+            why = f"no decision about {name} is kept of that time"
+        else:
+            one, why = scheduler.autoscaler.decisions.get(name), NOTHING_DECIDED.format(api=name)
+        return answer(Explanation(sentences=explained(one) if one else (why,), decision=one))
 
     async def refresh_api(self, request: web.Request) -> web.Response:
         name = request.match_info["api"]
@@ -234,6 +265,27 @@ async def _beat(response: web.StreamResponse, clock: Clock) -> None:
 
 async def _end(scheduler: Scheduler) -> None:
     await scheduler.ended.wait()
+
+
+def scaled_message(record: ApiRecord) -> str:
+    """Return what is told once a count is set, or left to the policy again."""
+    name, policy = record.name, record.spec.autoscaling.policy
+    if record.pinned is None:
+        return f"{name}: its policy ({policy}) decides again"
+    again = "" if policy == FIXED else f"; `serai scale {name} --auto` lets its policy decide again"
+    return f"{name} is scaled to {record.pinned}{again}"
+
+
+def number_of(request: web.Request, name: str, default: float) -> float:
+    """Return a number of the query; ConfigError for what is none."""
+    text = request.query.get(name)
+    try:
+        value = default if text is None else float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ConfigError(f"{name} must be a number, not {text!r}")
+    return value
 
 
 def _log_query(api: str, request: web.Request) -> LogQuery:

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from serai import operator
+from serai.decisions import DecisionList, Explanation
 from serai.engine import LogLine
 from serai.report import NodeReport, ReportTaken
 from serai.spec.codec import enc_hook, schema_hook
@@ -19,6 +20,8 @@ CALLS: tuple[tuple[str, str, str, type | None, type | None], ...] = (
     ("delete", "/v1/apis/{api}", "Delete an API", None, operator.Done),
     ("post", "/v1/apis/{api}/scale", "Set the replicas", operator.ScaleRequest, operator.Done),
     ("post", "/v1/apis/{api}/refresh", "Replace every replica", None, operator.Done),
+    ("get", "/v1/apis/{api}/decisions", "Decisions about the count", None, DecisionList),
+    ("get", "/v1/apis/{api}/explanation", "Why there are so many replicas", None, Explanation),
     ("get", "/v1/apis/{api}/logs", "Log lines, one JSON object a line", None, LogLine),
     ("get", "/v1/apis/{api}/job", "The Nomad job of a version", None, operator.RenderedJob),
     ("post", "/v1/plan", "What a deploy would do", operator.DeployRequest, operator.PlanAnswer),

@@ -14,20 +14,22 @@ SPARE = 0.05
 GRAIN = 0.08
 """A large count grows by at least so much of it: hundreds of replicas do not follow each one."""
 LESS_FOR_S = 120.0
-"""A lower count is taken once it has been enough for so long."""
+"""A lower count is taken once it has been enough for so long, where nothing else is said."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What the spec sets: bounds of the count, and the slots of a replica that are to be used.
 
-    With a minimum of 0 none is kept once nothing was asked for during `idle_to_zero_s`.
+    With a minimum of 0 none is kept once nothing was asked for during `idle_to_zero_s`. A lower
+    count is taken once it has been enough for `less_for_s`.
     """
 
     min_replicas: int
     max_replicas: int
     target_slots: float
     idle_to_zero_s: float = 900.0
+    less_for_s: float = LESS_FOR_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ def decide(history: History, now_s: float, limits: Limits) -> Decision:
         standing = Standing(0)
     else:
         count = bounded(max(unbounded, 1), limits)
-        standing = calmed(count, history.standing, now_s, limits)
+        standing = calmed(count, unbounded, history.standing, now_s, limits)
     return Decision(
         wanted=standing.wanted,
         unbounded=unbounded,
@@ -81,15 +83,21 @@ def bounded(count: int, limits: Limits) -> int:
     return min(max(count, limits.min_replicas), limits.max_replicas)
 
 
-def calmed(count: int, before: Standing | None, now_s: float, limits: Limits) -> Standing:
-    """Return what stands now: more at once, in steps of some size; less once it has been enough."""
+def calmed(
+    count: int, unbounded: int, before: Standing | None, now_s: float, limits: Limits
+) -> Standing:
+    """Return what stands now: more at once, in steps of some size; less once it has been enough.
+
+    What only a bound asks for is not waited for: once the bound is gone, the count follows.
+    """
     if before is None or count > before.wanted:
         # A bound that was asked for is kept as it is.
         grain = 1 if count == limits.min_replicas else max(1, int(GRAIN * count))
-        return Standing(bounded(math.ceil(count / grain) * grain, limits))
-    if count == before.wanted:
-        return Standing(count)
+        wanted = bounded(math.ceil(count / grain) * grain, limits)
+        return Standing(wanted, now_s if unbounded < wanted else None)
     since_s = now_s if before.less_since_s is None else before.less_since_s
-    if now_s - since_s >= LESS_FOR_S or before.wanted > limits.max_replicas:
+    if count == before.wanted:
+        return Standing(count, since_s if unbounded < count else None)
+    if now_s - since_s >= limits.less_for_s or before.wanted > limits.max_replicas:
         return Standing(count)
     return Standing(before.wanted, since_s)

@@ -103,6 +103,17 @@ class Headroom:
         self._judged += 1
 
 
+class FixedHeadroom:
+    """A share of the demand that somebody has set, in place of what would be learned."""
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+
+    def add(self, at_s: float, now: float, steady: float, ahead_s: float, floor: float) -> float:
+        """Return the slots to have; parameters as for `Headroom`."""
+        return now * (1.0 + self._share)
+
+
 def steps_ahead(ahead_s: float) -> int:
     """Return how many steps pass until a replica that is asked for now has helped."""
     return math.ceil(min(ahead_s, LONGEST_AHEAD_S) / STEP_S) + 1

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 from serai_scheduler.autoscale.demand import Demand
-from serai_scheduler.autoscale.headroom import FLOOR_REPLICAS, STEP_S, Headroom
+from serai_scheduler.autoscale.headroom import FLOOR_REPLICAS, STEP_S, FixedHeadroom, Headroom
 from serai_scheduler.autoscale.hold import Hold
 from serai_scheduler.autoscale.windows import Highest, Mean
 
@@ -43,7 +43,10 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The count that was decided last, and since when less would have been enough, if it would."""
+    """The count that was decided last, and since when less would have been enough, if it would.
+
+    Enough for what was needed: the lower bound may ask for more all the while.
+    """
 
     wanted: int
     less_since_s: float | None = None
@@ -52,9 +55,11 @@ class Standing:
 class History:
     """Everything that `decide` knows of an API."""
 
-    def __init__(self, hold: Hold | None = None) -> None:
+    def __init__(
+        self, hold: Hold | None = None, headroom: Headroom | FixedHeadroom | None = None
+    ) -> None:
         self.demand = Demand()
-        self.headroom = Headroom()
+        self.headroom = headroom or Headroom()
         self.hold = hold or Hold()
         self.lifted = 0.0
         """What is to be ready within one start-up, in slots."""

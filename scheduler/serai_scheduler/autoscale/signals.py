@@ -18,14 +18,12 @@ class Supply:
 
 
 class Signals:
-    """Remembers what was counted when each API was looked at last."""
+    """Remembers what was counted of one API when it was looked at last."""
 
     def __init__(self) -> None:
-        self._last: dict[str, tuple[float, Counted]] = {}
+        self._last: tuple[float, Counted] | None = None
 
-    def sample(
-        self, api: str, now_s: float, counted: Counted | None, supply: Supply
-    ) -> Sample | None:
+    def sample(self, now_s: float, counted: Counted | None, supply: Supply) -> Sample | None:
         """Return what has come and gone since the last look.
 
         `counted` is None while any gateway is silent: unknown is not zero, so there is no sample
@@ -34,8 +32,7 @@ class Signals:
         """
         if counted is None:
             return None
-        last = self._last.get(api)
-        self._last[api] = now_s, counted
+        last, self._last = self._last, (now_s, counted)
         if last is None or now_s <= last[0]:
             return None
         at_s, before = last
@@ -51,10 +48,6 @@ class Signals:
             start_up_s=supply.start_up_s,
             queue_limit=supply.queue_limit,
         )
-
-    def forget(self, api: str) -> None:
-        """Drop a deleted API."""
-        self._last.pop(api, None)
 
 
 def _since(before: int, now: int) -> int:

@@ -29,6 +29,7 @@ from serai_scheduler.api.app import assemble
 from serai_scheduler.blobs.fill import LIMIT_S, PERIOD_S
 from serai_scheduler.doctor import too_old
 from serai_scheduler.leadership import lead
+from serai_scheduler.ledger import Ledger
 from serai_scheduler.nomad.client import NomadClient
 from serai_scheduler.program.engine import EngineSide, nomad_side
 from serai_scheduler.program.finishing import Finishing
@@ -48,6 +49,7 @@ FINISH_LIMIT_S = 60.0
 """How long requests under way may take once it was told to end."""
 LAST_BYTES_S = 5.0
 LOCK_FILE = "lock"
+LEDGER_FILE = "ledger.db"
 
 
 async def serve(
@@ -104,6 +106,7 @@ class _Process:
     forwarder: Forwarder
     kept: Keeping
     watcher: LoopMetrics
+    ledger: Ledger
     app: web.Application
     finishing: Finishing
 
@@ -128,6 +131,7 @@ def _process(prepared: Prepared, consul: ConsulClient, side: EngineSide, clock: 
         jobs=config.jobs,
         mount_roots=config.mount_roots,
         limits=config.updates,
+        ledger=(ledger := Ledger(Path(config.data_dir) / LEDGER_FILE)),
     )
     terms = Terms(holdings, Random())
     book = LeaderBook(consul, clock, Random(), prefix)
@@ -141,7 +145,18 @@ def _process(prepared: Prepared, consul: ConsulClient, side: EngineSide, clock: 
     finishing.watch(app)
     watcher = LoopMetrics(Metrics("scheduler_own", registry))
     return _Process(
-        config, clock, lease, side.look, terms, book, forwarder, kept, watcher, app, finishing
+        config,
+        clock,
+        lease,
+        side.look,
+        terms,
+        book,
+        forwarder,
+        kept,
+        watcher,
+        ledger,
+        app,
+        finishing,
     )
 
 
@@ -150,7 +165,7 @@ async def _run(
 ) -> None:
     clock, config = process.clock, process.config
     loops = Supervisor(clock, Random(), process.watcher)
-    async with process.forwarder, process.kept, loops:
+    async with process.forwarder, process.kept, process.ledger, loops:
         await _check_programs(process.look)
         # It outlives the listening: what is passed on may finish while the leader is followed.
         loops.start("follow", process.book.run)

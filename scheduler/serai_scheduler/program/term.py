@@ -15,7 +15,9 @@ from serai.errors import Refused, Unavailable
 from serai.spec import Problem
 from serai.spec.types import ApiSpec
 from serai.supervisor import Supervisor
+from serai_scheduler.autoscale.loop import TICK_S as AUTOSCALE_S
 from serai_scheduler.leadership import NoLeader
+from serai_scheduler.ledger import FLUSH_S, Ledger
 from serai_scheduler.nomad.settings import JobSettings
 from serai_scheduler.program.engine import MakeEngine
 from serai_scheduler.program.limits import not_in_cluster
@@ -45,6 +47,7 @@ class Holdings:
     jobs: JobSettings
     mount_roots: tuple[str, ...]
     limits: UpdateLimits
+    ledger: Ledger
 
 
 class Terms:
@@ -96,6 +99,7 @@ class Terms:
             jobs=has.jobs,
             limits=has.limits,
             look=has.look,
+            ledger=has.ledger,
         )
 
         async def collect() -> None:
@@ -113,6 +117,8 @@ class Terms:
                 for name, run in running.loops.items():
                     loops.start(name, run)
                 loops.start("reconcile", scheduler.reconcile_forever)
+                loops.start_periodic("autoscale", AUTOSCALE_S, scheduler.autoscaler.tick)
+                loops.start_periodic("ledger", FLUSH_S, has.ledger.flush)
                 loops.start_periodic("collect", COLLECT_PERIOD_S, collect, COLLECT_LIMIT_S)
                 await has.store.outrun.wait()
                 log.warning("the lead is given up: its epoch is over", extra={"epoch": epoch})

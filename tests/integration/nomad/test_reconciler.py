@@ -18,7 +18,8 @@ from serai.model import TERMINAL, Replica, ReplicaState
 from serai.operator import DeployItem, DeployRequest
 from serai.report import GatewayReading
 from serai.routes import ROUTES, Route
-from serai.spec.types import ApiSpec, Autoscaling, Pod, Readiness
+from serai.spec.scaling import Autoscaling
+from serai.spec.types import ApiSpec, Pod, Readiness
 from serai.units import Duration
 from serai.wire import decode
 from serai_scheduler.deploy import Surroundings, accept

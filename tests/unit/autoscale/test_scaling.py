@@ -6,7 +6,8 @@ from itertools import pairwise
 import pytest
 
 from serai_scheduler.autoscale.decide import LESS_FOR_S, Limits
-from serai_scheduler.autoscale.hold import WINDOWS_S
+from serai_scheduler.autoscale.history import History
+from serai_scheduler.autoscale.hold import WINDOWS_S, Hold
 from tests.support.autoscaling import Service
 
 HOUR = 3600
@@ -131,3 +132,13 @@ def test_a_decision_tells_what_it_was_made_of() -> None:
     assert decision.held >= decision.lifted
     assert decision.peak >= decision.held - 1e-9 and decision.peak_age_s >= 0.0
     assert decision.wanted == decision.standing.wanted >= decision.unbounded
+
+
+def test_what_only_a_bound_asked_for_goes_with_the_bound() -> None:
+    service = Service(slots=4, service_s=2.0, ready=8, limits=Limits(8, 20, 4.0))
+    service.history = History(Hold((60.0,)))
+    service.run(600, lambda second: 1.0)
+    assert service.wanted[-1] == 8
+    service.limits = Limits(1, 20, 4.0)
+    service.run(2, lambda second: 1.0)
+    assert service.wanted[-1] <= 2

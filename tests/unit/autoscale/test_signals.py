@@ -12,8 +12,8 @@ def counted(arrivals: int, completions: int = 0, running: int = 0, queued: int =
 
 def test_a_sample_is_what_came_since_the_last_look() -> None:
     signals = Signals()
-    assert signals.sample("iris", 10.0, counted(1000, 900), SUPPLY) is None
-    sample = signals.sample("iris", 11.0, counted(1010, 908, 5, 3), SUPPLY)
+    assert signals.sample(10.0, counted(1000, 900), SUPPLY) is None
+    sample = signals.sample(11.0, counted(1010, 908, 5, 3), SUPPLY)
     assert sample is not None
     assert (sample.elapsed_s, sample.arrivals, sample.completions) == (1.0, 10, 8)
     assert (sample.running, sample.queued, sample.ready, sample.starting) == (5, 3, 2, 1)
@@ -21,23 +21,15 @@ def test_a_sample_is_what_came_since_the_last_look() -> None:
 
 def test_unknown_is_not_zero() -> None:
     signals = Signals()
-    signals.sample("iris", 10.0, counted(0), SUPPLY)
-    assert signals.sample("iris", 11.0, None, SUPPLY) is None
-    assert signals.sample("iris", 12.0, None, SUPPLY) is None
-    sample = signals.sample("iris", 13.0, counted(30), SUPPLY)
+    signals.sample(10.0, counted(0), SUPPLY)
+    assert signals.sample(11.0, None, SUPPLY) is None
+    assert signals.sample(12.0, None, SUPPLY) is None
+    sample = signals.sample(13.0, counted(30), SUPPLY)
     assert sample is not None and (sample.elapsed_s, sample.arrivals) == (3.0, 30)
 
 
 def test_counters_that_fall_have_begun_anew() -> None:
     signals = Signals()
-    signals.sample("iris", 10.0, counted(500, 490), SUPPLY)
-    sample = signals.sample("iris", 11.0, counted(7, 3), SUPPLY)
+    signals.sample(10.0, counted(500, 490), SUPPLY)
+    sample = signals.sample(11.0, counted(7, 3), SUPPLY)
     assert sample is not None and (sample.arrivals, sample.completions) == (7, 3)
-
-
-def test_apis_are_apart_and_forgotten_ones_begin_anew() -> None:
-    signals = Signals()
-    signals.sample("iris", 10.0, counted(5), SUPPLY)
-    assert signals.sample("other", 11.0, counted(50), SUPPLY) is None
-    signals.forget("iris")
-    assert signals.sample("iris", 12.0, counted(9), SUPPLY) is None

@@ -5,7 +5,8 @@ import pytest
 
 from serai.errors import Refused
 from serai.operator import DeployItem, DeployRequest
-from serai.spec.types import ApiSpec, Autoscaling, Concurrency, Nodes, Pod, Timeouts
+from serai.spec.scaling import Autoscaling
+from serai.spec.types import ApiSpec, Concurrency, Nodes, Pod, Timeouts
 from serai.units import Duration
 from serai_scheduler.deploy import DeployRefused, accept
 from serai_scheduler.record import StoredApi, wanted_replicas
@@ -158,9 +159,9 @@ def test_another_kind_under_the_same_name_is_refused() -> None:
 @pytest.mark.parametrize(
     ("low", "high", "scaled", "new_low", "new_high", "expected"),
     [
-        (1, 10, 1, 3, 10, 3),  # it followed the minimum and still does
-        (3, 10, 3, 1, 10, 1),
-        (1, 10, 5, 1, 10, 5),  # somebody scaled it: that stays
+        (1, 10, 1, 3, 10, 3),
+        (3, 10, 3, 1, 10, 3),  # whether fewer are enough is the policy's to say
+        (1, 10, 5, 1, 10, 5),
         (1, 10, 5, 1, 4, 4),
         (1, 10, 5, 6, 10, 6),
     ],

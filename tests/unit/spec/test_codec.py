@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from serai.spec import load_text, normalised, validate
 from serai.spec.codec import dec_hook, decode, enc_hook, encode, to_builtins
+from serai.spec.scaling import Autoscaling
 from serai.spec.types import (
     QUEUE_TIMEOUTS,
     ApiSpec,
-    Autoscaling,
     Batch,
     Compute,
     Concurrency,

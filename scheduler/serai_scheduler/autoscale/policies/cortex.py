@@ -37,9 +37,9 @@ class CortexOptions:
     def __post_init__(self) -> None:
         up_s, down_s = self.upscale_stabilization_period_s, self.downscale_stabilization_period_s
         check_range("cortex", "target", self.target, 0.01, 10.0)
-        check_range("cortex", "window_s", self.window_s, 1.0, 3600.0)
-        check_range("cortex", "upscale_stabilization_period_s", up_s, 0.0, 3600.0)
-        check_range("cortex", "downscale_stabilization_period_s", down_s, 0.0, 3600.0)
+        check_range("cortex", "window_s", self.window_s, 1.0, 21_600.0)
+        check_range("cortex", "upscale_stabilization_period_s", up_s, 0.0, 86_400.0)
+        check_range("cortex", "downscale_stabilization_period_s", down_s, 0.0, 86_400.0)
         check_range("cortex", "max_upscale_factor", self.max_upscale_factor, 1.0, 1e6)
         check_range("cortex", "max_downscale_factor", self.max_downscale_factor, 0.0, 1.0)
         check_range("cortex", "upscale_tolerance", self.upscale_tolerance, 0.0, 1e6)

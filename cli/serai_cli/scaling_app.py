@@ -1,0 +1,59 @@
+"""The commands about the count of replicas: options here, the work in `serai_cli.scaling`."""
+
+from typing import Annotated
+
+import typer
+
+from serai_cli.forms import Form
+
+app = typer.Typer()
+
+Env = Annotated[str, typer.Option("--env", "-e", help="environment to talk to (see serai env)")]
+Output = Annotated[Form, typer.Option("-o", "--output", help="table, json or yaml")]
+
+
+def _api_names(incomplete: str) -> list[str]:
+    from serai_cli.completing import api_names
+
+    return api_names(incomplete)
+
+
+Api = Annotated[str, typer.Argument(metavar="API", autocompletion=_api_names)]
+
+
+@app.command(epilog="example: serai explain iris --at 10m")
+def explain(
+    api: Api,
+    at: Annotated[str, typer.Option(help="then: 10m ago, 18:30 or 2026-11-27T18:30")] = "",
+    output: Output = Form.TABLE,
+    env: Env = "",
+) -> int:
+    """Say why an API has as many replicas as it has."""
+    from serai_cli import scaling
+
+    return scaling.explain(api, at, output, env)
+
+
+@app.command(epilog="example: serai decisions iris --since 2h")
+def decisions(
+    api: Api,
+    since: Annotated[str, typer.Option(help="how far back: 10m, 2h")] = "1h",
+    most: Annotated[int, typer.Option("-n", min=1, max=1000, help="the last N")] = 50,
+    output: Output = Form.TABLE,
+    env: Env = "",
+) -> int:
+    """List what was decided about the replicas of an API."""
+    from serai_cli import scaling
+
+    return scaling.decisions(api, since, most, output, env)
+
+
+@app.command(epilog="example: serai top")
+def top(
+    once: Annotated[bool, typer.Option("--once", help="draw once, without a terminal too")] = False,
+    env: Env = "",
+) -> int:
+    """Show demand, replicas, queue and latency of each API, live."""
+    from serai_cli import scaling
+
+    return scaling.top(once, env)

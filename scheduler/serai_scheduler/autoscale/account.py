@@ -1,0 +1,56 @@
+"""What is kept of a verdict, and which verdicts are worth keeping. Pure."""
+
+from serai.decisions import ScaleDecision
+from serai_scheduler.autoscale.decide import Decision
+from serai_scheduler.autoscale.policies.policy import Choice
+from serai_scheduler.autoscale.scaler import Verdict
+from serai_scheduler.record import ApiRecord
+
+QUIET_S = 60.0
+"""A decision that changes nothing is kept once in this time."""
+OWN_PARTS = ("demand", "service_s", "lifted", "held", "peak", "peak_age_s", "backlog")
+
+
+def account_of(record: ApiRecord, verdict: Verdict, before: int) -> ScaleDecision:
+    """Return a verdict as it is kept and told; `before` is the count that stood until now."""
+    limits, sample, decision = verdict.limits, verdict.sample, verdict.decision
+    scaling = record.spec.autoscaling
+    window = scaling.schedule[verdict.window.index].cron if verdict.window is not None else ""
+    parts: dict[str, object] = {}
+    if sample is not None:
+        parts |= {
+            "running": sample.running,
+            "queued": sample.queued,
+            "arrivals_per_s": sample.arrivals / sample.elapsed_s,
+        }
+    if isinstance(decision, Decision):
+        parts |= {name: getattr(decision, name) for name in OWN_PARTS}
+    elif isinstance(decision, Choice):
+        parts |= {"load": decision.load, "why": decision.why}
+    return ScaleDecision(
+        api=record.name,
+        at_s=verdict.wall_s,
+        cause=verdict.cause,
+        policy=scaling.policy,
+        before=before,
+        wanted=verdict.count,
+        least=limits.min_replicas,
+        most=limits.max_replicas,
+        slots=verdict.supply.slots,
+        target_slots=limits.target_slots,
+        start_up_s=verdict.supply.start_up_s,
+        ready=verdict.supply.ready,
+        starting=verdict.supply.starting,
+        overdue=verdict.overdue,
+        unbounded=decision.unbounded if decision is not None else None,
+        window=window,
+        stepped=verdict.stepped,
+        **parts,  # type: ignore[arg-type]  # each is of its field's type
+    )
+
+
+def worth_keeping(last: ScaleDecision | None, now: ScaleDecision) -> bool:
+    """Say whether a decision goes to the ledger, after the last that went there."""
+    if last is None or now.at_s - last.at_s >= QUIET_S:
+        return True
+    return now.before != now.wanted or now.cause != last.cause

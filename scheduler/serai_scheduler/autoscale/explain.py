@@ -1,0 +1,119 @@
+"""A decision in sentences: why there are so many replicas. Pure."""
+
+from collections.abc import Iterator
+
+from serai.decisions import ScaleDecision
+
+NOTHING_DECIDED = "nothing has been decided about {api} yet: no version of it serves"
+
+
+def explained(one: ScaleDecision) -> tuple[str, ...]:
+    """Return why the count was what it was, the most important first."""
+    return tuple(_sentences(one))
+
+
+def _sentences(one: ScaleDecision) -> Iterator[str]:
+    yield _verdict(one)
+    if one.cause == "unknown":
+        yield (
+            "What the gateways count, or what runs, is not known at this moment: a gateway or the "
+            "engine is silent, or was heard for the first time. Unknown is not zero, so the count "
+            "stays."
+        )
+    elif one.cause == "policy":
+        yield from _own_parts(one) if one.demand is not None else _peers_parts(one)
+        yield from _bounds(one)
+    yield from _supply(one)
+
+
+def _verdict(one: ScaleDecision) -> str:
+    count = f"{one.api} is to have {_replicas(one.wanted)}"
+    if one.cause == "pinned":
+        again = f"`serai scale {one.api} --auto` lets its policy ({one.policy}) decide again"
+        return f"{count}: `serai scale` has set that; {again}."
+    if one.cause == "fixed":
+        return f"{count}: its policy is `fixed`, so `serai scale` and the bounds alone set it."
+    if one.cause == "unknown":
+        return f"{count}, as before."
+    if one.wanted != one.before:
+        return f"{count}, {_replicas(one.before)} before: policy {one.policy} decides."
+    return f"{count}, as before: policy {one.policy} decides."
+
+
+def _own_parts(one: ScaleDecision) -> Iterator[str]:
+    assert one.demand is not None and one.service_s is not None
+    assert one.held is not None and one.peak is not None and one.peak_age_s is not None
+    if one.wanted == 0:
+        yield "Nothing has been asked for, ran or waited for the time of `idle_to_zero`."
+        return
+    yield (
+        f"{one.arrivals_per_s:.3g} requests a second arrive, each runs for "
+        f"{_seconds(one.service_s)} on average: that takes {one.demand:.3g} slots (requests at "
+        "once)."
+    )
+    if one.lifted is not None and one.lifted > one.demand:
+        yield (
+            f"With the headroom that was learned it is {one.lifted:.3g} slots within the "
+            f"{_seconds(one.start_up_s)} that a start takes."
+        )
+    yield (
+        f"{one.held:.3g} slots are kept of what was needed of late; the highest need was "
+        f"{one.peak:.3g}, {_seconds(one.peak_age_s)} ago."
+    )
+    if one.backlog:
+        waiting = f"{one.queued} requests wait" if one.queued else "Requests waited a moment ago"
+        yield f"{waiting}: {one.backlog:.3g} slots serve what comes and clear the queue."
+    need = max(one.held, one.backlog or 0.0)
+    yield (
+        f"A replica is to run {one.target_slots:g} at once, so that {need:.3g} slots are "
+        f"{_replicas(one.unbounded or 0)}."
+    )
+
+
+def _peers_parts(one: ScaleDecision) -> Iterator[str]:
+    if one.load is not None:
+        yield f"{one.load:.3g} requests run and wait on average: {one.why or 'its rule'}."
+    if one.unbounded is not None:
+        yield f"Its rule asks for {_replicas(one.unbounded)}."
+
+
+def _bounds(one: ScaleDecision) -> Iterator[str]:
+    unbounded = one.unbounded
+    where = f"the window of the schedule that began by `{one.window}`" if one.window else ""
+    if unbounded is None:
+        return
+    if unbounded < one.least == one.wanted:
+        yield f"{where or '`min_replicas`'} keeps {_replicas(one.least)} at least.".capitalize()
+    elif unbounded > one.most:
+        yield (
+            f"{where or '`max_replicas`'} allows {one.most} at most; without it there would be "
+            f"{unbounded}."
+        ).capitalize()
+    elif one.stepped:
+        yield f"A limit of steps keeps it at {one.wanted} for now."
+    elif unbounded < one.wanted and one.wanted > 1:
+        yield f"{unbounded} would be enough, and are taken once they have been for long enough."
+
+
+def _supply(one: ScaleDecision) -> Iterator[str]:
+    told = f"{one.ready} {'is' if one.ready == 1 else 'are'} ready"
+    if one.starting:
+        told += f", {one.starting} start"
+    if one.starting or one.overdue or one.ready < one.wanted:
+        told += f" (a start takes {_seconds(one.start_up_s)})"
+    if one.overdue:
+        told += (
+            f"; {one.overdue} should have been ready long ago and "
+            f"{'is' if one.overdue == 1 else 'are'} not waited for"
+        )
+    yield f"{told}."
+
+
+def _replicas(count: int) -> str:
+    return f"{count} replica" if count == 1 else f"{count} replicas"
+
+
+def _seconds(seconds: float) -> str:
+    if seconds >= 120.0:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds:.3g} s" if seconds >= 1.0 else f"{1000 * seconds:.3g} ms"

@@ -1,0 +1,96 @@
+"""The loop that asks for counts: every second, from what the gateways and the engine have told."""
+
+import asyncio
+import logging
+
+from serai.clock import Clock
+from serai.decisions import ScaleDecision
+from serai_scheduler.autoscale.account import account_of, worth_keeping
+from serai_scheduler.autoscale.scaler import Scaler, Seen, Verdict
+from serai_scheduler.autoscale.start_up import TIMES_OF_ALL, Times
+from serai_scheduler.ledger import Ledger
+from serai_scheduler.reconcile import Reconciler
+from serai_scheduler.record import ApiRecord, StoredApi
+from serai_scheduler.state import State
+from serai_scheduler.traffic import TrafficBook
+
+log = logging.getLogger(__name__)
+
+TICK_S = 1.0
+
+
+class Autoscaler:
+    """Has a scaler for each API that serves; what they want goes to the reconciler.
+
+    `clock` tells the time of a term: both of its clocks run on evenly.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        state: State,
+        traffic: TrafficBook,
+        reconciler: Reconciler,
+        ledger: Ledger,
+    ) -> None:
+        self._clock = clock
+        self._state = state
+        self._traffic = traffic
+        self._reconciler = reconciler
+        self._everyone = Times(TIMES_OF_ALL)
+        self._scalers: dict[str, Scaler] = {}
+        self._ledger = ledger
+        self._kept: dict[str, ScaleDecision] = {}
+        """By API, the decision that went to the ledger last."""
+        self.decisions: dict[str, ScaleDecision] = {}
+        """By API, the last decision."""
+
+    async def tick(self) -> None:
+        """Ask for the count of every API; what is wrong with one leaves the others alone."""
+        now_s, apis = self._clock.now(), self._state.apis
+        known = self._traffic.heard(now_s).known and not self._reconciler.blind
+        serving = {
+            name: stored
+            for name, stored in apis.items()
+            if stored.record.stable and stored.record.deleting_since_s is None
+        }
+        ticks = [self._scale(now_s, stored, known) for stored in serving.values()]
+        outcomes = await asyncio.gather(*ticks, return_exceptions=True)
+        asked: dict[str, int] = {}
+        for name, outcome in zip(serving, outcomes, strict=True):
+            if isinstance(outcome, int):
+                asked[name] = outcome
+            else:  # its count stays as it is
+                log.error("not scaled", extra={"api": name}, exc_info=outcome)
+        for gone in self._scalers.keys() - serving.keys():
+            for book in (self._scalers, self._kept, self.decisions):
+                book.pop(gone, None)
+        self._reconciler.ask(asked)
+
+    async def _scale(self, now_s: float, stored: StoredApi, known: bool) -> int:
+        verdict = self._judge(now_s, stored, known)
+        self._account(stored.record, verdict)
+        return verdict.count
+
+    def _account(self, record: ApiRecord, verdict: Verdict) -> None:
+        last = self.decisions.get(record.name)
+        before = record.replicas if last is None else last.wanted
+        now = self.decisions[record.name] = account_of(record, verdict, before)
+        if worth_keeping(self._kept.get(record.name), now):
+            self._kept[record.name] = now
+            self._ledger.add(now)
+        if now.wanted != before:
+            log.info("count decided", extra={"api": record.name, "from": before, "to": now.wanted})
+
+    def _judge(self, now_s: float, stored: StoredApi, known: bool) -> Verdict:
+        name = stored.record.name
+        scaler = self._scalers.get(name)
+        if scaler is None:
+            scaler = self._scalers[name] = Scaler(self._everyone)
+        seen = Seen(
+            record=stored.record,
+            replicas=self._reconciler.by_api.get(name, ()),
+            counted=self._traffic.counted(name, now_s) if known else None,
+            wall_s=self._clock.wall(),
+        )
+        return scaler.tick(now_s, seen)

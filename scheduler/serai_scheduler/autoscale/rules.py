@@ -1,0 +1,117 @@
+"""The `autoscaling` block of a spec as a policy and as what each of its decisions is bound by."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+from serai.spec import Problem
+from serai.spec.scaling import POLICIES, Autoscaling, CortexRules, fixed_headroom
+from serai.spec.types import ApiSpec
+from serai_scheduler.autoscale.decide import LESS_FOR_S, Limits
+from serai_scheduler.autoscale.headroom import FixedHeadroom
+from serai_scheduler.autoscale.history import History, Standing
+from serai_scheduler.autoscale.hold import Hold
+from serai_scheduler.autoscale.policies.catalog import OWN, named
+from serai_scheduler.autoscale.policies.policy import Policy
+from serai_scheduler.autoscale.policies.serai import Serai
+from serai_scheduler.autoscale.schedule import bounds_at
+
+FIXED = "fixed"
+
+Options = dict[str, float]
+
+
+def policy_of(scaling: Autoscaling, count: int) -> Policy | None:
+    """Return a fresh policy that goes on from `count`, None for one that sets nothing.
+
+    Raises ConfigError for one that is none.
+    """
+    if scaling.policy == FIXED:
+        return None
+    if scaling.policy == OWN:
+        history = _history(scaling)
+        history.standing = Standing(count)
+        return Serai(history)
+    make = _OPTIONS.get(scaling.policy)
+    return named(scaling.policy, make(scaling) if make is not None else None)
+
+
+def _history(scaling: Autoscaling) -> History:
+    share = fixed_headroom(scaling.headroom)
+    return History(
+        hold=None if scaling.hold is None else Hold((scaling.hold.seconds,)),
+        headroom=None if share is None else FixedHeadroom(share),
+    )
+
+
+def rule_of(scaling: Autoscaling) -> Autoscaling:
+    """Return what a policy is made from: another rule begins anew, other bounds do not."""
+    return Autoscaling(
+        policy=scaling.policy,
+        target_in_flight=scaling.target_in_flight,
+        window=scaling.window,
+        hold=scaling.hold,
+        headroom=scaling.headroom,
+        cortex=scaling.cortex,
+        down=scaling.down if scaling.policy == "kpa" else None,
+    )
+
+
+def not_run_yet(specs: Sequence[ApiSpec]) -> tuple[Problem, ...]:
+    """Return what valid specs ask of the autoscaler that it does not do yet."""
+    return tuple(problem for spec in specs for problem in _not_run_yet(spec))
+
+
+def _not_run_yet(spec: ApiSpec) -> Iterator[Problem]:
+    scaling, path = spec.autoscaling, f"{spec.name}: autoscaling"
+    if scaling.policy not in POLICIES:
+        yield Problem(
+            path=f"{path}.policy",
+            message="policies of your own are not run yet",
+            found=scaling.policy,
+            allowed=", ".join(POLICIES),
+        )
+    if scaling.metric is not None:
+        yield Problem(path=f"{path}.metric", message="metrics are not asked for yet; remove it")
+
+
+def limits_of(scaling: Autoscaling, slots: float, wall_s: float) -> Limits:
+    """Return what bounds a decision at this time; `slots` is what one replica runs at once."""
+    low, high = bounds_at(scaling, wall_s)
+    down, idle = scaling.down, scaling.idle_to_zero
+    return Limits(
+        min_replicas=low,
+        max_replicas=high,
+        target_slots=slots if scaling.target_in_flight is None else scaling.target_in_flight,
+        idle_to_zero_s=math.inf if idle is None else idle.seconds,
+        less_for_s=LESS_FOR_S if down is None or down.delay is None else down.delay.seconds,
+    )
+
+
+def _target(scaling: Autoscaling) -> Options:
+    # A target of one's own is the whole of it; without one each rule has its share of the slots.
+    return {} if scaling.target_in_flight is None else {"target": 1.0}
+
+
+def _kpa(scaling: Autoscaling) -> Options:
+    window = scaling.window
+    return _target(scaling) | ({} if window is None else {"stable_window_s": window.seconds})
+
+
+def _cortex(scaling: Autoscaling) -> Options:
+    rules, window = scaling.cortex or CortexRules(), scaling.window
+    options: Options = {
+        "upscale_stabilization_period_s": rules.upscale_stabilization_period.seconds,
+        "downscale_stabilization_period_s": rules.downscale_stabilization_period.seconds,
+        "max_upscale_factor": rules.max_upscale_factor,
+        "max_downscale_factor": rules.max_downscale_factor,
+        "upscale_tolerance": rules.upscale_tolerance,
+        "downscale_tolerance": rules.downscale_tolerance,
+    }
+    return _target(scaling) | options | ({} if window is None else {"window_s": window.seconds})
+
+
+_OPTIONS: dict[str, Callable[[Autoscaling], Options]] = {
+    "cortex": _cortex,
+    "hpa": _target,
+    "kpa": _kpa,
+}

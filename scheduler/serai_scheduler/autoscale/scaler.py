@@ -1,0 +1,140 @@
+"""The count of one API, second by second: what is seen becomes a verdict. Pure but for its memory.
+
+All times but `wall_s` are monotonic seconds of the caller.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from serai.model import Replica, ReplicaState
+from serai.spec.scaling import Autoscaling
+from serai_scheduler.autoscale.decide import Limits, bounded
+from serai_scheduler.autoscale.history import Sample
+from serai_scheduler.autoscale.policies.policy import Decided, Policy
+from serai_scheduler.autoscale.rules import limits_of, policy_of, rule_of
+from serai_scheduler.autoscale.schedule import Running, window_at
+from serai_scheduler.autoscale.signals import Signals, Supply
+from serai_scheduler.autoscale.start_up import Start, StartUp, Times
+from serai_scheduler.autoscale.steps import Steps
+from serai_scheduler.record import ApiRecord
+from serai_scheduler.status import serving
+from serai_scheduler.traffic import Counted
+
+Cause = Literal["policy", "fixed", "pinned", "unknown"]
+"""What a count comes from: a policy, the user (`policy: fixed` or `serai scale`), or from before,
+because what the gateways or the engine would tell is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An API at one moment: `counted` is None while a gateway or the engine is silent."""
+
+    record: ApiRecord
+    replicas: Sequence[Replica]
+    counted: Counted | None
+    wall_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The count to have, and everything that led to it.
+
+    `decision` and `sample` are those of the last second of which anything is known, None before
+    the first. `stepped` says that a limit of steps keeps the count from what was decided.
+    """
+
+    count: int
+    cause: Cause
+    wall_s: float
+    limits: Limits
+    supply: Supply
+    decision: Decided | None = None
+    sample: Sample | None = None
+    window: Running | None = None
+    stepped: bool = False
+    overdue: int = 0
+    """Replicas that should have been ready long ago; they are not waited for."""
+
+
+class Scaler:
+    """Learns how long starts take, feeds the policy, and keeps to the steps that are allowed."""
+
+    def __init__(self, everyone: Times) -> None:
+        self.start_up = StartUp(everyone)
+        self._signals = Signals()
+        self._steps = Steps()
+        self._rule: Autoscaling | None = None
+        self._policy: Policy | None = None
+        self._starts: dict[str, float] = {}
+        """Since when each replica that is not ready yet is seen."""
+        self._last: tuple[Decided, Sample] | None = None
+
+    def tick(self, now_s: float, seen: Seen) -> Verdict:
+        """Return what to have now; `now_s` is after that of the last tick."""
+        record, scaling = seen.record, seen.record.spec.autoscaling
+        self._follow_rule(scaling, record.replicas)
+        coming, overdue = self._note_starts(now_s, seen)
+        slots = float(record.spec.concurrency.per_replica)
+        limits = limits_of(scaling, slots, seen.wall_s)
+        supply = Supply(
+            ready=len(serving(record, seen.replicas)),
+            starting=coming,
+            slots=slots,
+            start_up_s=self.start_up.told_s(now_s),
+            queue_limit=record.spec.concurrency.queue,
+        )
+        sample = self._signals.sample(now_s, seen.counted, supply)
+        if sample is not None and self._policy is not None:
+            self._policy.add(now_s, sample)
+            self._last = self._policy.decide(now_s, limits), sample
+        count, cause = self._wanted(record, limits, known=sample is not None)
+        allowed = count
+        if cause == "policy":
+            allowed = bounded(self._steps.limited(now_s, count, scaling), limits)
+        self._steps.stands(now_s, allowed)
+        decision, last = self._last if self._last is not None else (None, None)
+        return Verdict(
+            count=allowed,
+            cause=cause,
+            wall_s=seen.wall_s,
+            limits=limits,
+            supply=supply,
+            decision=decision,
+            sample=last,
+            window=window_at(scaling, seen.wall_s),
+            stepped=allowed != count,
+            overdue=overdue,
+        )
+
+    def _follow_rule(self, scaling: Autoscaling, count: int) -> None:
+        rule = rule_of(scaling)
+        if rule != self._rule:
+            self._rule, self._last = rule, None
+            self._policy = policy_of(scaling, count)
+
+    def _wanted(self, record: ApiRecord, limits: Limits, known: bool) -> tuple[int, Cause]:
+        if record.pinned is not None:
+            return bounded(record.pinned, limits), "pinned"
+        if self._policy is None:
+            return bounded(record.replicas, limits), "fixed"
+        if not known or self._last is None:
+            return bounded(record.replicas, limits), "unknown"
+        return self._last[0].wanted, "policy"
+
+    def _note_starts(self, now_s: float, seen: Seen) -> tuple[int, int]:
+        """Learn from those that came; return how many come, and how many should long have come."""
+        waiting: dict[str, float] = {}
+        starts: list[Start] = []
+        for one in seen.replicas:
+            since_s = self._starts.get(one.id, now_s)
+            if one.state is ReplicaState.READY:
+                if one.id in self._starts:
+                    self.start_up.add(now_s, "", "cold", now_s - since_s)
+            elif one.alive and one.state is not ReplicaState.DRAINING:
+                waiting[one.id] = since_s
+                if one.version == seen.record.stable:
+                    starts.append(Start(since_s))
+        self._starts = waiting
+        coming, overdue = self.start_up.starting(now_s, starts)
+        return len(coming), len(overdue)

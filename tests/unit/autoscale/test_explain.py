@@ -1,0 +1,86 @@
+"""What is kept of a decision, and what is told of it."""
+
+import msgspec
+import pytest
+
+from serai.decisions import ScaleDecision
+from serai_scheduler.autoscale.account import worth_keeping
+from serai_scheduler.autoscale.explain import explained
+
+DECIDED = ScaleDecision(
+    api="iris",
+    at_s=1000.0,
+    cause="policy",
+    policy="serai",
+    before=4,
+    wanted=6,
+    least=1,
+    most=10,
+    slots=4.0,
+    target_slots=4.0,
+    start_up_s=30.0,
+    ready=4,
+    starting=2,
+    running=16,
+    queued=5,
+    arrivals_per_s=10.0,
+    unbounded=6,
+    demand=20.0,
+    service_s=2.0,
+    lifted=22.0,
+    held=23.4,
+    peak=23.4,
+    peak_age_s=300.0,
+    backlog=21.0,
+)
+
+
+def told(**changes: object) -> str:
+    return "\n".join(explained(msgspec.structs.replace(DECIDED, **changes)))
+
+
+def test_every_part_of_a_decision_is_told() -> None:
+    assert told() == (
+        "iris is to have 6 replicas, 4 replicas before: policy serai decides.\n"
+        "10 requests a second arrive, each runs for 2 s on average: that takes 20 slots (requests "
+        "at once).\n"
+        "With the headroom that was learned it is 22 slots within the 30 s that a start takes.\n"
+        "23.4 slots are kept of what was needed of late; the highest need was 23.4, 5 min ago.\n"
+        "5 requests wait: 21 slots serve what comes and clear the queue.\n"
+        "A replica is to run 4 at once, so that 23.4 slots are 6 replicas.\n"
+        "4 are ready, 2 start (a start takes 30 s)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"wanted": 10, "unbounded": 14}, "allows 10 at most; without it there would be 14"),
+        ({"wanted": 3, "unbounded": 1, "least": 3}, "keeps 3 replicas at least"),
+        ({"wanted": 3, "unbounded": 1, "least": 3, "window": "0 8 * * *"}, "by `0 8 * * *`"),
+        ({"stepped": True, "wanted": 5}, "A limit of steps keeps it at 5 for now"),
+        ({"unbounded": 3, "before": 6}, "3 would be enough, and are taken once"),
+        ({"wanted": 0, "unbounded": 0}, "for the time of `idle_to_zero`"),
+        ({"cause": "pinned", "wanted": 2}, "`serai scale iris --auto` lets its policy (serai)"),
+        ({"cause": "fixed", "policy": "fixed"}, "its policy is `fixed`"),
+        ({"cause": "unknown"}, "Unknown is not zero, so the count stays"),
+        ({"overdue": 1}, "1 should have been ready long ago and is not waited for"),
+        (
+            {"demand": None, "policy": "kpa", "load": 20.0, "why": "the mean of the window"},
+            "20 requests run and wait on average: the mean of the window",
+        ),
+    ],
+)
+def test_what_differs_is_said(changes: dict[str, object], words: str) -> None:
+    assert words in told(**changes)
+
+
+def test_a_change_is_kept_and_one_a_minute() -> None:
+    def later(seconds: float, **changes: object) -> ScaleDecision:
+        return msgspec.structs.replace(DECIDED, at_s=1000.0 + seconds, **changes)
+
+    assert worth_keeping(None, DECIDED)
+    assert not worth_keeping(DECIDED, later(5.0, before=6))
+    assert worth_keeping(DECIDED, later(60.0, before=6))
+    assert worth_keeping(DECIDED, later(5.0, before=6, wanted=7))
+    assert worth_keeping(DECIDED, later(5.0, before=6, cause="unknown"))
