@@ -6,8 +6,11 @@ never queues has an occupancy that follows from the arrivals and the mean servic
 """
 
 import math
+from typing import Annotated
 
-from serai_scheduler.autoscale.windows import Mean, Sums
+import msgspec
+
+from serai_scheduler.autoscale.windows import Amount, Mean, Sums, shortly
 
 SERVICE_WINDOW_S = 600.0
 FIRST_GUESS_S = 3.0
@@ -16,6 +19,19 @@ GUESS_WEIGHT = 0.2
 SHORTEST_S, LONGEST_S = 0.001, 3600.0
 NOW_S = 5.0
 STEADY_S = 60.0
+KEPT_PARTS = 4
+"""The time of service is kept in so many parts of its window, so that it ages as it would have."""
+
+
+class KeptDemand(msgspec.Struct, array_like=True, frozen=True):
+    """What outlives a restart: slots, but for `calm_s` and the sums (busy seconds, requests)."""
+
+    virtual: Amount
+    now: Amount
+    steady: Amount
+    running: Amount
+    calm_s: Amount
+    served: Annotated[tuple[tuple[Amount, Amount], ...], msgspec.Meta(max_length=KEPT_PARTS)]
 
 
 class Demand:
@@ -37,14 +53,12 @@ class Demand:
         elapsed_s: float,
         arrivals: int,
         completions: int,
-        running: int,
+        running: float,
         queued: int,
     ) -> None:
         """Take in the counts of the last `elapsed_s` seconds, and what runs and waits at `at_s`."""
         self._served.add(at_s, running * elapsed_s, completions)
-        busy_s, ended = self._served.totals
-        mean_s = (busy_s + FIRST_GUESS_S * GUESS_WEIGHT) / (ended + GUESS_WEIGHT)
-        self.service_s = min(LONGEST_S, max(SHORTEST_S, mean_s))
+        self._learn_service()
         kept = math.exp(-elapsed_s / self.service_s)
         rate = arrivals / elapsed_s
         self._virtual = self._virtual * kept + rate * self.service_s * (1.0 - kept)
@@ -52,6 +66,31 @@ class Demand:
         self._steady.add(self._virtual, elapsed_s)
         self._running.add(running, elapsed_s)
         self._calm_s = 0.0 if queued else self._calm_s + elapsed_s
+
+    def _learn_service(self) -> None:
+        busy_s, ended = self._served.totals
+        mean_s = (busy_s + FIRST_GUESS_S * GUESS_WEIGHT) / (ended + GUESS_WEIGHT)
+        self.service_s = min(LONGEST_S, max(SHORTEST_S, mean_s))
+
+    def keep(self, at_s: float) -> KeptDemand:
+        """Return what is to outlive a restart."""
+        return KeptDemand(
+            virtual=shortly(self._virtual),
+            now=shortly(self._now.value),
+            steady=shortly(self._steady.value),
+            running=shortly(self._running.value),
+            calm_s=shortly(min(STEADY_S, self._calm_s)),
+            served=self._served.keep(at_s, KEPT_PARTS),
+        )
+
+    def restore(self, at_s: float, kept: KeptDemand) -> None:
+        """Take in what was kept at `at_s`; nothing else has come yet."""
+        self._virtual, self._calm_s = kept.virtual, kept.calm_s
+        self._now.restore(kept.now)
+        self._steady.restore(kept.steady)
+        self._running.restore(kept.running)
+        self._served.restore(at_s, kept.served)
+        self._learn_service()
 
     @property
     def now(self) -> float:

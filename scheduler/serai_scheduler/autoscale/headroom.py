@@ -7,8 +7,13 @@ lifted by a quantile of its own past relative errors, mixed by what their errors
 import math
 from bisect import bisect_left, insort
 from collections import deque
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Annotated
 
-from serai_scheduler.autoscale.windows import Highest
+import msgspec
+
+from serai_scheduler.autoscale.windows import Amount, Count, Highest, KeptPoint, shortly
 
 STEP_S = 5.0
 """The time between two guesses."""
@@ -26,6 +31,32 @@ JUDGED_BEFORE_MIXING = 24
 FLOOR_REPLICAS = 3.0
 """Errors are told relative to the guess and so many replicas, which keeps them sane near zero."""
 HALF_LIFE_S = 20_000.0
+GUESSES = 2 + len(PEAK_WINDOWS_S)
+KEPT_SHARES = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""The quantiles that are kept of the errors: most about the one that lifts, and that one itself."""
+LARGEST_KEPT_ERROR = 999.0
+KEPT_PEAKS = 6
+
+KeptError = Annotated[float, msgspec.Meta(ge=-1000.0, le=1000.0)]
+
+
+class KeptErrors(msgspec.Struct, array_like=True, frozen=True):
+    """The errors of one guess: how many were judged, and their quantiles at KEPT_SHARES."""
+
+    judged: Count
+    quantiles: Annotated[
+        tuple[KeptError, ...],
+        msgspec.Meta(min_length=len(KEPT_SHARES), max_length=len(KEPT_SHARES)),
+    ]
+
+
+class KeptHeadroom(msgspec.Struct, array_like=True, frozen=True):
+    """What outlives a restart: errors and costs by guess, and the latest peaks of demand."""
+
+    judged: Count
+    errors: Annotated[tuple[KeptErrors, ...], msgspec.Meta(min_length=GUESSES, max_length=GUESSES)]
+    costs: Annotated[tuple[Amount, ...], msgspec.Meta(min_length=GUESSES, max_length=GUESSES)]
+    peaks: Annotated[tuple[KeptPoint, ...], msgspec.Meta(max_length=KEPT_PEAKS)]
 
 
 class Errors:
@@ -50,14 +81,37 @@ class Errors:
     def quantile(self, share: float) -> float:
         """Return the error that a share of all lies below."""
         count = len(self._in_order)
-        return self._in_order[min(count - 1, int(share * count))]
+        return self._in_order[rank(share, count)]
+
+    def keep(self) -> KeptErrors:
+        """Return what is to outlive a restart; no quantile becomes lower."""
+        quantiles = (self.quantile(share) for share in KEPT_SHARES)
+        return KeptErrors(
+            judged=min(ERRORS_KEPT, self._judged),
+            quantiles=tuple(
+                min(LARGEST_KEPT_ERROR, max(-LARGEST_KEPT_ERROR, math.ceil(1000 * each) / 1000))
+                for each in quantiles
+            ),
+        )
+
+    def restore(self, kept: KeptErrors) -> None:
+        """Take in what was kept: as many errors as there were, between the quantiles evenly.
+
+        Which of them came first is not kept: they go in an order that is none, so that those that
+        are left are always spread alike.
+        """
+        count = min(ERRORS_KEPT, max(ERRORS_FIRST, kept.judged))
+        self._judged = min(ERRORS_KEPT, kept.judged)
+        self._in_order = spread(sorted(kept.quantiles), count)
+        stride = next(n for n in range(int(0.618 * count), count) if math.gcd(n, count) == 1)
+        self._by_age = deque(self._in_order[number * stride % count] for number in range(count))
 
 
 class Headroom:
     """Takes in the demand every `STEP_S`; tells what is to be ready for it."""
 
     def __init__(self) -> None:
-        count = 2 + len(PEAK_WINDOWS_S)
+        count = GUESSES
         self._peaks = [Highest(window_s) for window_s in PEAK_WINDOWS_S]
         self._errors = [Errors() for _ in range(count)]
         self._costs = [0.0] * count
@@ -90,6 +144,28 @@ class Headroom:
             return max(lifted[:2])
         return mixed(lifted, self._costs)
 
+    def recall(self, at_s: float, now: float) -> None:
+        """Take in a demand of the past, of which no guess was made."""
+        for peak in self._peaks:
+            peak.add(at_s, now)
+
+    def keep(self, at_s: float) -> KeptHeadroom:
+        """Return what is to outlive a restart; guesses that were not judged yet are not."""
+        return KeptHeadroom(
+            judged=min(JUDGED_BEFORE_MIXING, self._judged),
+            errors=tuple(errors.keep() for errors in self._errors),
+            costs=tuple(shortly(cost) for cost in self._costs),
+            peaks=self._peaks[-1].keep(at_s, KEPT_PEAKS),
+        )
+
+    def restore(self, at_s: float, kept: KeptHeadroom) -> None:
+        """Take in what was kept at `at_s`; nothing else has come yet."""
+        self._judged, self._costs = kept.judged, list(kept.costs)
+        for errors, each in zip(self._errors, kept.errors, strict=True):
+            errors.restore(each)
+        for peak in self._peaks:
+            peak.restore(at_s, kept.peaks)
+
     def _judge(self, steps: int, floor: float) -> None:
         """Hold what was guessed `steps` ago against the highest demand since."""
         if len(self._guesses) < steps:
@@ -112,6 +188,31 @@ class FixedHeadroom:
     def add(self, at_s: float, now: float, steady: float, ahead_s: float, floor: float) -> float:
         """Return the slots to have; parameters as for `Headroom`."""
         return now * (1.0 + self._share)
+
+    def recall(self, at_s: float, now: float) -> None:
+        """Nothing is learned, so nothing of the past matters."""
+
+    def keep(self, at_s: float) -> None:
+        """There is nothing to keep."""
+
+    def restore(self, at_s: float, kept: "KeptHeadroom") -> None:
+        """What another headroom has learned has no meaning here."""
+
+
+def rank(share: float, count: int) -> int:
+    """Return which of so many values in order is the quantile."""
+    return min(count - 1, int(share * count))
+
+
+def spread(quantiles: Sequence[float], count: int) -> list[float]:
+    """Return `count` values in order that have these quantiles at KEPT_SHARES."""
+    values = [quantiles[0]]
+    ranks = [rank(share, count) for share in KEPT_SHARES]
+    for (low, first), (high, last) in pairwise(zip(ranks, quantiles, strict=True)):
+        part = (last - first) / max(1, high - low)
+        values += [first + part * number for number in range(1, high - low)]
+        values += [last] if high > low else []
+    return values
 
 
 def steps_ahead(ahead_s: float) -> int:

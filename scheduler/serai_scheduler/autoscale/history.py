@@ -5,11 +5,29 @@ Nothing here reads a clock: `at_s` is monotonic and comes from the caller.
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
-from serai_scheduler.autoscale.demand import Demand
-from serai_scheduler.autoscale.headroom import FLOOR_REPLICAS, STEP_S, FixedHeadroom, Headroom
-from serai_scheduler.autoscale.hold import Hold
-from serai_scheduler.autoscale.windows import Highest, Mean
+import msgspec
+
+from serai.report import DemandSlot
+from serai_scheduler.autoscale.demand import Demand, KeptDemand
+from serai_scheduler.autoscale.headroom import (
+    FLOOR_REPLICAS,
+    STEP_S,
+    FixedHeadroom,
+    Headroom,
+    KeptHeadroom,
+)
+from serai_scheduler.autoscale.hold import Hold, KeptHold
+from serai_scheduler.autoscale.windows import (
+    Amount,
+    Count,
+    Highest,
+    KeptPoint,
+    Mean,
+    shortly,
+    upwards,
+)
 
 NOISE = 0.5
 """How many roots of the demand are added, for arrivals that come by chance (Poisson)."""
@@ -17,6 +35,7 @@ QUEUE_S = 2.0
 BACKLOG_HOLD_S = 60.0
 LONGEST_STEP_S = 60.0
 """A pause in what is told counts as no more than this."""
+KEPT_BACKLOGS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +71,19 @@ class Standing:
     less_since_s: float | None = None
 
 
+class KeptHistory(msgspec.Struct, frozen=True):
+    """What a new leader is told of one API's history: ages, since clocks differ."""
+
+    demand: KeptDemand
+    headroom: KeptHeadroom
+    hold: KeptHold
+    lifted: Amount
+    backlog: Annotated[tuple[KeptPoint, ...], msgspec.Meta(max_length=KEPT_BACKLOGS)]
+    idle_s: Amount
+    wanted: Count | None = None
+    less_for_s: Amount | None = None
+
+
 class History:
     """Everything that `decide` knows of an API."""
 
@@ -73,6 +105,7 @@ class History:
         self._queue = Mean(QUEUE_S)
         self._stepped_at_s: float | None = None
         self._active_at_s: float | None = None
+        self._begun = False
 
     @property
     def awake(self) -> bool:
@@ -88,7 +121,7 @@ class History:
 
     def add(self, at_s: float, sample: Sample) -> None:
         """Take in a second; `at_s` is later than any before."""
-        first = self.last is None
+        first, self._begun = not self._begun, True
         self.last = sample
         elapsed_s = min(sample.elapsed_s, LONGEST_STEP_S)
         self.demand.add(
@@ -105,12 +138,73 @@ class History:
             self._step(at_s, sample)
         self.backlog.add(at_s, self._for_queue(sample))
 
+    def begin(self, at_s: float, slots: float) -> None:
+        """Hold what runs, in slots, like any need, and all of it for the time that others' word is.
+
+        Nothing is known of some time before `at_s`: no history is no reason to shrink.
+        """
+        self._begun, self._active_at_s = True, at_s
+        self.hold.add(at_s, slots)
+        self.hold.tell(at_s, slots)
+        self.held = self.hold.kept(at_s)
+
+    def replay(self, at_s: float, elapsed_s: float, slot: DemandSlot) -> None:
+        """Take in the `elapsed_s` until `at_s` that only the gateways have seen.
+
+        Whether requests waited then is not told apart from what ran. What ran is taken for demand,
+        which is no more than there was room for.
+        """
+        running = slot.busy_s / elapsed_s
+        self.demand.add(at_s, elapsed_s, slot.arrivals, slot.completions, running, 0)
+        now = self.demand.now
+        self.headroom.recall(at_s, now)
+        self.hold.add(at_s, noisy(now))
+
+    def was_there(self, at_s: float, peak: float) -> None:
+        """Hold what was there at once by the account of the gateways."""
+        if peak > 0.0:
+            self._active_at_s = at_s
+        self.hold.tell(at_s, peak)
+        self.held = self.hold.kept(at_s)
+
+    def keep(self, at_s: float) -> KeptHistory:
+        """Return what is to outlive a restart; what it holds is no less than what this holds."""
+        standing = self.standing
+        less_since_s = standing.less_since_s if standing is not None else None
+        return KeptHistory(
+            demand=self.demand.keep(at_s),
+            headroom=self.headroom.keep(at_s),
+            hold=self.hold.keep(at_s),
+            lifted=upwards(self.lifted),
+            backlog=self.backlog.keep(at_s, KEPT_BACKLOGS),
+            idle_s=shortly(self.idle_s(at_s)),
+            wanted=standing.wanted if standing is not None else None,
+            less_for_s=None if less_since_s is None else shortly(at_s - less_since_s),
+        )
+
+    def restore(self, at_s: float, kept: KeptHistory) -> None:
+        """Take in what was kept at `at_s`; nothing else has come yet."""
+        self._begun, self._active_at_s = True, at_s - kept.idle_s
+        self.demand.restore(at_s, kept.demand)
+        self.headroom.restore(at_s, kept.headroom)
+        self.hold.restore(at_s, kept.hold)
+        self.backlog.restore(at_s, kept.backlog)
+        self.lifted, self.held = kept.lifted, self.hold.kept(at_s)
+        if kept.wanted is not None:
+            less_since_s = None if kept.less_for_s is None else at_s - kept.less_for_s
+            self.standing = Standing(kept.wanted, less_since_s)
+
+    def stand(self, wanted: int) -> None:
+        """Go on from the count in force, which may have changed after the history was kept."""
+        if self.standing is None or self.standing.wanted != wanted:
+            self.standing = Standing(wanted)
+
     def _step(self, at_s: float, sample: Sample) -> None:
         now = self.demand.now
         self.lifted = self.headroom.add(
             at_s, now, self.demand.steady, sample.start_up_s, FLOOR_REPLICAS * sample.slots
         )
-        self.hold.add(at_s, max(self.lifted, now + NOISE * math.sqrt(now)))
+        self.hold.add(at_s, max(self.lifted, noisy(now)))
         self.held = self.hold.judge(at_s, now, sample.start_up_s)
 
     def _for_queue(self, sample: Sample) -> float:
@@ -129,3 +223,8 @@ class History:
             missing = demand - sample.slots * sample.ready
             waiting = max(0.0, waiting + missing * sample.start_up_s / service_s)
         return demand + min(waiting, sample.queue_limit) * min(1.0, service_s)
+
+
+def noisy(demand: float) -> float:
+    """Return the slots for a demand whose arrivals come by chance."""
+    return demand + NOISE * math.sqrt(demand)

@@ -11,6 +11,8 @@ from typing import Literal
 
 import msgspec
 
+from serai_scheduler.autoscale.windows import Count
+
 Cache = Literal["cold", "warm"]
 
 PRIOR_S = 30.0
@@ -47,7 +49,7 @@ class KeptTime(msgspec.Struct, array_like=True, frozen=True):
     """One start: how long it took, and how long ago it was, both in seconds."""
 
     took_s: float
-    age_s: int
+    age_s: Count
 
 
 class KeptPlace(msgspec.Struct, array_like=True, frozen=True):
