@@ -75,7 +75,8 @@ class KeptHistory(msgspec.Struct, frozen=True):
     """What a new leader is told of one API's history: ages, since clocks differ."""
 
     demand: KeptDemand
-    headroom: KeptHeadroom
+    headroom: KeptHeadroom | None
+    """None where somebody has set the headroom, so that nothing was learned."""
     hold: KeptHold
     lifted: Amount
     backlog: Annotated[tuple[KeptPoint, ...], msgspec.Meta(max_length=KEPT_BACKLOGS)]
@@ -186,7 +187,8 @@ class History:
         """Take in what was kept at `at_s`; nothing else has come yet."""
         self._begun, self._active_at_s = True, at_s - kept.idle_s
         self.demand.restore(at_s, kept.demand)
-        self.headroom.restore(at_s, kept.headroom)
+        if kept.headroom is not None:
+            self.headroom.restore(at_s, kept.headroom)
         self.hold.restore(at_s, kept.hold)
         self.backlog.restore(at_s, kept.backlog)
         self.lifted, self.held = kept.lifted, self.hold.kept(at_s)

@@ -112,12 +112,20 @@ def told(slots: Sequence[DemandSlot], wall_s: float) -> tuple[Told, ...]:
     )
 
 
-def resume(found: Found, told: Iterable[Told] | None, at_s: float, in_force: InForce) -> History:
+def resume(
+    found: Found,
+    told: Iterable[Told] | None,
+    at_s: float,
+    in_force: InForce,
+    history: History | None = None,
+) -> History:
     """Return the history to go on with at `at_s` (monotonic); `told` is None while no gateway told.
+
+    `history` is a fresh one that is other than usual, of a hold that somebody has set, say.
 
     What was there by the gateways' word since it was kept is held in full for a quarter of an hour.
     """
-    history = History()
+    history = history or History()
     passed_s = min(found.age_s, REACH_S) if told is not None else 0.0
     since_s = at_s - REACH_S
     if found.learned is not None:

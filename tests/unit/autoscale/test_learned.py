@@ -13,7 +13,7 @@ from serai.report import DEMAND_SLOTS, DemandSlot
 from serai.wire import encode
 from serai_scheduler.autoscale.decide import GRAIN, LESS_FOR_S, Limits, decide
 from serai_scheduler.autoscale.history import History, Sample, Standing
-from serai_scheduler.autoscale.hold import TOLD_S
+from serai_scheduler.autoscale.hold import TOLD_S, Hold
 from serai_scheduler.autoscale.learned import (
     LEARNED_BYTES,
     OLD_AFTER_S,
@@ -260,6 +260,20 @@ def test_a_lower_count_is_waited_for_no_longer_than_without_an_end() -> None:
     history.standing = Standing(10, 40.0)
     found = read(encode(keep(history, StartUp(), 100.0, WALL_S)), WALL_S + 20.0)
     assert resume(found, (), 9000.0, InForce(10, 4.0)).standing == Standing(10, 8920.0)
+
+
+def test_another_hold_goes_on_with_what_was_needed() -> None:
+    one = cut("daily", 4200, 1)
+    found = read(one.watched.kept[one.kept_at], WALL_S + one.kept_at)
+    found = replace(found, learned=without_headroom(found.learned))
+    history = resume(found, (), 0.0, InForce(9, 4.0), History(Hold((60.0,))))
+    assert 0.0 < history.held <= one.watched.held_at[one.kept_at]
+
+
+def without_headroom(learned: Learned | None) -> Learned:
+    assert learned is not None
+    history = msgspec.structs.replace(learned.history, headroom=None)
+    return msgspec.structs.replace(learned, history=history)
 
 
 def test_slots_have_the_ages_of_their_ends() -> None:
