@@ -12,6 +12,7 @@ from serai.spec.types import ApiSpec
 APIS = "apis/"
 VERSIONS = "versions/"
 NODES = "nodes/"
+LEARNED = "learned/"
 
 
 def api_key(api: str) -> str:
@@ -24,6 +25,10 @@ def version_key(api: str, version: str) -> str:
 
 def route_key(api: str) -> str:
     return ROUTES + api
+
+
+def learned_key(api: str) -> str:
+    return LEARNED + api
 
 
 def node_key(node: str) -> str:

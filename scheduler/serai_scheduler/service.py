@@ -122,7 +122,7 @@ class Scheduler:
         self.reconciler = Reconciler(term_clock, self.state, engine, self.traffic, epoch, limits)
         self.ledger = ledger or Ledger()
         self.autoscaler = Autoscaler(
-            term_clock, self.state, self.traffic, self.reconciler, self.ledger
+            term_clock, self.state, self.traffic, self.reconciler, self.ledger, epoch
         )
         self.orders = Orders(term_clock, self.state, self.reconciler.kick, epoch)
         self.registry = registry

@@ -12,12 +12,14 @@ from serai.routes import ROUTES, Route
 from serai.store import Entry, Snapshot, Store, Write
 from serai_scheduler.record import (
     APIS,
+    LEARNED,
     NODES,
     VERSIONS,
     ApiRecord,
     NodeIntent,
     StoredApi,
     api_key,
+    learned_key,
     node_key,
     route_key,
     version_key,
@@ -29,6 +31,9 @@ T = TypeVar("T", bound=Value)
 MANY = 100
 """From how many changed values on a thread decodes them: it takes 10 ms, and keeps the others from
 running for 5 ms at a time as well. A new leader has them all to decode."""
+
+LEARNED_AT_ONCE = 40
+"""How many learned values of full size one commit takes, as Consul bounds it."""
 
 MENDING = "put it back from a backup; or delete it, deploy again, and end its old jobs by hand"
 
@@ -120,6 +125,16 @@ class State:
             write = Write(key=key, value=None, expect=found[0])
             await self._store.commit([write], epoch)
 
+    async def learned(self) -> dict[str, bytes]:
+        """Return by API what has been kept of its autoscaling."""
+        found = await self._store.scan(LEARNED)
+        return {entry.key.removeprefix(LEARNED): entry.value for entry in found.entries}
+
+    async def keep_learned(self, learned: Mapping[str, bytes | None], epoch: int) -> None:
+        """Keep what was learned of some APIs, of LEARNED_AT_ONCE at most; None forgets it."""
+        writes = [Write(key=learned_key(api), value=value) for api, value in learned.items()]
+        await self._store.commit(writes, epoch)
+
     async def write(
         self,
         before: StoredApi | None,
@@ -150,6 +165,7 @@ def writes_of(
     return [
         Write(key=api_key(name), value=wire.encode(record) if record else None, expect=expect),
         Write(key=route_key(name), value=wire.encode(route) if route else None),
+        *([] if record else [Write(key=learned_key(name), value=None)]),
         *(Write(key=version_key(name, v.name), value=wire.encode(v)) for v in versions),
         *(Write(key=version_key(name, old), value=None) for old in drop_versions),
     ]

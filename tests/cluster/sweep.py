@@ -22,7 +22,7 @@ from serai_agent.edge.layout import parse_entry
 from serai_scheduler.nomad.names import JobName, number_of, parse_id, replica_id
 from serai_scheduler.nomad.places import places_of
 from serai_scheduler.nomad.settings import JobSettings
-from serai_scheduler.record import APIS, NODES, VERSIONS, ApiRecord, NodeIntent
+from serai_scheduler.record import APIS, LEARNED, NODES, VERSIONS, ApiRecord, NodeIntent
 
 UNFINISHED = "unfinished"
 WISH = "wish"
@@ -183,8 +183,8 @@ def _replica_of(allocation: Allocation, prefix: str) -> str:
 
 def _store(world: World, known: Known) -> Iterator[str]:
     for key in world.entries:
-        if key != LEADER and not key.startswith((APIS, VERSIONS, ROUTES, NODES)):
-            yield f"store: {key}: no part of Serai has such a key"
+        if not _is_ours(key, known):
+            yield f"store: {key}: no part of Serai has such a key now"
     for api, name in known.versions:
         if api not in known.records:
             yield f"store: version {name} of {api}: there is no such API"
@@ -196,6 +196,12 @@ def _store(world: World, known: Known) -> Iterator[str]:
                 yield f"store: route of {api}: there is no version {share.version}"
     for api, record in known.records.items():
         yield from _record(api, record, known)
+
+
+def _is_ours(key: str, known: Known) -> bool:
+    if key.startswith(LEARNED):
+        return key.removeprefix(LEARNED) in known.records
+    return key == LEADER or key.startswith((APIS, VERSIONS, ROUTES, NODES))
 
 
 def _record(api: str, record: ApiRecord, known: Known) -> Iterator[str]:

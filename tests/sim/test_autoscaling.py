@@ -16,6 +16,7 @@ from serai.operator import DeployItem, DeployRequest
 from serai.spec.scaling import Autoscaling
 from serai.spec.types import ApiSpec, Concurrency, Pod
 from serai.units import Duration
+from serai_scheduler.autoscale.learned import LEARNED_BYTES
 from serai_scheduler.autoscale.loop import Autoscaler
 from serai_scheduler.deploy import accept
 from serai_scheduler.ledger import Ledger
@@ -52,7 +53,7 @@ class Cluster:
         self.traffic = TrafficBook()
         self.reconciler = Reconciler(self.clock, self.state, self.engine, self.traffic, epoch=0)
         self.autoscaler = Autoscaler(
-            self.clock, self.state, self.traffic, self.reconciler, self.ledger
+            self.clock, self.state, self.traffic, self.reconciler, self.ledger, 0
         )
 
     async def deploy(self, name: str, scaling: Autoscaling) -> None:
@@ -74,6 +75,7 @@ class Cluster:
             if reading is not None:
                 self.traffic.add("node", reading, self.clock.now())
             await self.autoscaler.tick()
+            await self.autoscaler.keep_learned()
             await self.reconciler.tick()
             await self._check()
 
@@ -134,8 +136,25 @@ async def test_a_new_leader_never_shrinks_for_lack_of_history() -> None:
     assert before >= 5
     cluster.gateway.demands["iris"].rate = lambda now_s: 0.0
     cluster.lead()
-    await cluster.pass_time(240)
+    await cluster.pass_time(700)
     assert (await cluster.record()).replicas >= before
+
+
+async def test_a_new_leader_goes_on_from_what_was_learned() -> None:
+    cluster = Cluster(1)
+    demand = cluster.demand(10.0, service_s=2.0)
+    await cluster.deploy("iris", Autoscaling(min_replicas=1, max_replicas=20))
+    await cluster.pass_time(1500)
+    learned = await cluster.state.learned()
+    assert set(learned) == {"iris"} and len(learned["iris"]) <= LEARNED_BYTES
+    service_s = cluster.autoscaler.decisions["iris"].service_s
+    demand.rate = lambda now_s: 0.0
+    cluster.lead()
+    await cluster.pass_time(10)
+    assert cluster.autoscaler.decisions["iris"].service_s == pytest.approx(service_s, rel=0.1)
+    await cluster.orders.delete("iris")
+    await cluster.pass_time(60)
+    assert await cluster.state.learned() == {}
 
 
 async def test_silent_gateways_hold_the_count() -> None:

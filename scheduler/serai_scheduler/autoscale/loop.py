@@ -6,7 +6,9 @@ import logging
 from serai.clock import Clock
 from serai.decisions import ScaleDecision
 from serai_scheduler.autoscale.account import account_of, worth_keeping
-from serai_scheduler.autoscale.scaler import Scaler, Seen, Verdict
+from serai_scheduler.autoscale.learned import told
+from serai_scheduler.autoscale.memory import Memory
+from serai_scheduler.autoscale.scaler import Past, Scaler, Seen, Verdict, unheard
 from serai_scheduler.autoscale.start_up import TIMES_OF_ALL, Times
 from serai_scheduler.ledger import Ledger
 from serai_scheduler.reconcile import Reconciler
@@ -17,6 +19,8 @@ from serai_scheduler.traffic import TrafficBook
 log = logging.getLogger(__name__)
 
 TICK_S = 1.0
+LEARNED_S = 5.0
+"""Between two looks at whose turn it is to be kept."""
 
 
 class Autoscaler:
@@ -32,6 +36,7 @@ class Autoscaler:
         traffic: TrafficBook,
         reconciler: Reconciler,
         ledger: Ledger,
+        epoch: int,
     ) -> None:
         self._clock = clock
         self._state = state
@@ -39,6 +44,7 @@ class Autoscaler:
         self._reconciler = reconciler
         self._everyone = Times(TIMES_OF_ALL)
         self._scalers: dict[str, Scaler] = {}
+        self._memory = Memory(state, epoch)
         self._ledger = ledger
         self._kept: dict[str, ScaleDecision] = {}
         """By API, the decision that went to the ledger last."""
@@ -54,6 +60,8 @@ class Autoscaler:
             for name, stored in apis.items()
             if stored.record.stable and stored.record.deleting_since_s is None
         }
+        if not await self._memory.recall():
+            return
         ticks = [self._scale(now_s, stored, known) for stored in serving.values()]
         outcomes = await asyncio.gather(*ticks, return_exceptions=True)
         asked: dict[str, int] = {}
@@ -66,6 +74,15 @@ class Autoscaler:
             for book in (self._scalers, self._kept, self.decisions):
                 book.pop(gone, None)
         self._reconciler.ask(asked)
+
+    async def keep_learned(self) -> None:
+        """Keep what was learned of those whose turn it is, for the next leader."""
+        now_s, wall_s = self._clock.now(), self._clock.wall()
+        due = self._memory.due(self._scalers.keys(), now_s)
+        learned = {name: self._scalers[name].keep(now_s, wall_s) for name in due}
+        if kept := {name: one for name, one in learned.items() if one is not None}:
+            await self._memory.keep(kept, now_s)
+        await self._memory.forget_others(self._state.apis)
 
     async def _scale(self, now_s: float, stored: StoredApi, known: bool) -> int:
         verdict = self._judge(now_s, stored, known)
@@ -84,13 +101,23 @@ class Autoscaler:
 
     def _judge(self, now_s: float, stored: StoredApi, known: bool) -> Verdict:
         name = stored.record.name
-        scaler = self._scalers.get(name)
-        if scaler is None:
-            scaler = self._scalers[name] = Scaler(self._everyone)
         seen = Seen(
             record=stored.record,
             replicas=self._reconciler.by_api.get(name, ()),
             counted=self._traffic.counted(name, now_s) if known else None,
             wall_s=self._clock.wall(),
         )
+        scaler = self._scalers.get(name)
+        if scaler is None:
+            if not known and name in self._memory.before:
+                return unheard(seen)  # what the gateways remember of it has not come yet
+            past = self._past(name, seen.wall_s) if name in self._memory.before else None
+            scaler = self._scalers[name] = Scaler(now_s, self._everyone, past)
         return scaler.tick(now_s, seen)
+
+    def _past(self, name: str, wall_s: float) -> Past:
+        """Return what is known of an API from before this leader."""
+        demand = self._traffic.demand
+        tells = demand.peak(name, wall_s) is not None
+        slots = told(demand.slots(name, wall_s), wall_s) if tells else None
+        return Past(self._memory.found(name, wall_s), slots)

@@ -8,7 +8,7 @@ from serai.spec.scaling import POLICIES, Autoscaling, CortexRules, fixed_headroo
 from serai.spec.types import ApiSpec
 from serai_scheduler.autoscale.decide import LESS_FOR_S, Limits
 from serai_scheduler.autoscale.headroom import FixedHeadroom
-from serai_scheduler.autoscale.history import History, Standing
+from serai_scheduler.autoscale.history import History
 from serai_scheduler.autoscale.hold import Hold
 from serai_scheduler.autoscale.policies.catalog import OWN, named
 from serai_scheduler.autoscale.policies.policy import Policy
@@ -20,22 +20,21 @@ FIXED = "fixed"
 Options = dict[str, float]
 
 
-def policy_of(scaling: Autoscaling, count: int) -> Policy | None:
-    """Return a fresh policy that goes on from `count`, None for one that sets nothing.
+def policy_of(scaling: Autoscaling, history: History) -> Policy | None:
+    """Return a fresh policy, None for one that sets nothing; Serai's own goes on from `history`.
 
     Raises ConfigError for one that is none.
     """
     if scaling.policy == FIXED:
         return None
     if scaling.policy == OWN:
-        history = _history(scaling)
-        history.standing = Standing(count)
         return Serai(history)
     make = _OPTIONS.get(scaling.policy)
     return named(scaling.policy, make(scaling) if make is not None else None)
 
 
-def _history(scaling: Autoscaling) -> History:
+def fresh_history(scaling: Autoscaling) -> History:
+    """Return a history of the hold and headroom that the spec sets, else of learned ones."""
     share = fixed_headroom(scaling.headroom)
     return History(
         hold=None if scaling.hold is None else Hold((scaling.hold.seconds,)),

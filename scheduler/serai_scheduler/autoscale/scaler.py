@@ -11,11 +11,21 @@ from serai.model import Replica, ReplicaState
 from serai.spec.scaling import Autoscaling
 from serai_scheduler.autoscale.decide import Limits, bounded
 from serai_scheduler.autoscale.history import Sample
+from serai_scheduler.autoscale.learned import (
+    Found,
+    InForce,
+    Learned,
+    Told,
+    keep,
+    resume,
+    resume_start_up,
+)
 from serai_scheduler.autoscale.policies.policy import Decided, Policy
-from serai_scheduler.autoscale.rules import limits_of, policy_of, rule_of
+from serai_scheduler.autoscale.policies.serai import Serai
+from serai_scheduler.autoscale.rules import fresh_history, limits_of, policy_of, rule_of
 from serai_scheduler.autoscale.schedule import Running, window_at
 from serai_scheduler.autoscale.signals import Signals, Supply
-from serai_scheduler.autoscale.start_up import Start, StartUp, Times
+from serai_scheduler.autoscale.start_up import PRIOR_S, Start, StartUp, Times
 from serai_scheduler.autoscale.steps import Steps
 from serai_scheduler.record import ApiRecord
 from serai_scheduler.status import serving
@@ -57,11 +67,41 @@ class Verdict:
     """Replicas that should have been ready long ago; they are not waited for."""
 
 
-class Scaler:
-    """Learns how long starts take, feeds the policy, and keeps to the steps that are allowed."""
+def unheard(seen: Seen) -> Verdict:
+    """Return that the count stays, for a leader that has heard nothing of an API yet."""
+    record = seen.record
+    slots = float(record.spec.concurrency.per_replica)
+    limits = limits_of(record.spec.autoscaling, slots, seen.wall_s)
+    ready, queue_limit = len(serving(record, seen.replicas)), record.spec.concurrency.queue
+    count = record.replicas if record.pinned is None else record.pinned
+    return Verdict(
+        count=bounded(count, limits),
+        cause="unknown" if record.pinned is None else "pinned",
+        wall_s=seen.wall_s,
+        limits=limits,
+        supply=Supply(ready, 0, slots, PRIOR_S, queue_limit),
+    )
 
-    def __init__(self, everyone: Times) -> None:
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What a new leader knows of an API that served before: what was kept, what gateways told."""
+
+    found: Found
+    told: tuple[Told, ...] | None
+
+
+class Scaler:
+    """Learns how long starts take, feeds the policy, and keeps to the steps that are allowed.
+
+    `past` is None for an API that has just begun to serve.
+    """
+
+    def __init__(self, now_s: float, everyone: Times, past: Past | None) -> None:
+        self._past = past
         self.start_up = StartUp(everyone)
+        if past is not None:
+            resume_start_up(self.start_up, past.found, now_s)
         self._signals = Signals()
         self._steps = Steps()
         self._rule: Autoscaling | None = None
@@ -73,10 +113,10 @@ class Scaler:
     def tick(self, now_s: float, seen: Seen) -> Verdict:
         """Return what to have now; `now_s` is after that of the last tick."""
         record, scaling = seen.record, seen.record.spec.autoscaling
-        self._follow_rule(scaling, record.replicas)
-        coming, overdue = self._note_starts(now_s, seen)
         slots = float(record.spec.concurrency.per_replica)
         limits = limits_of(scaling, slots, seen.wall_s)
+        self._follow_rule(now_s, seen, InForce(record.replicas, limits.target_slots))
+        coming, overdue = self._note_starts(now_s, seen)
         supply = Supply(
             ready=len(serving(record, seen.replicas)),
             starting=coming,
@@ -107,11 +147,28 @@ class Scaler:
             overdue=overdue,
         )
 
-    def _follow_rule(self, scaling: Autoscaling, count: int) -> None:
+    def keep(self, now_s: float, wall_s: float) -> Learned | None:
+        """Return what is to outlive a restart, None where the policy has learned nothing."""
+        if not isinstance(self._policy, Serai):
+            return None
+        return keep(self._policy.history, self.start_up, now_s, wall_s)
+
+    def _follow_rule(self, now_s: float, seen: Seen, in_force: InForce) -> None:
+        """Have the policy of the spec; what was learned goes over to another one of Serai's."""
+        scaling = seen.record.spec.autoscaling
         rule = rule_of(scaling)
-        if rule != self._rule:
-            self._rule, self._last = rule, None
-            self._policy = policy_of(scaling, count)
+        if rule == self._rule:
+            return
+        learned, past = self.keep(now_s, seen.wall_s), self._past
+        self._rule, self._last, self._past = rule, None, None
+        history = fresh_history(scaling)
+        if learned is not None:
+            history = resume(Found(learned), (), now_s, in_force, history)
+        elif past is not None:
+            history = resume(past.found, past.told, now_s, in_force, history)
+        else:
+            history.stand(in_force.count)
+        self._policy = policy_of(scaling, history)
 
     def _wanted(self, record: ApiRecord, limits: Limits, known: bool) -> tuple[int, Cause]:
         if record.pinned is not None:

@@ -229,7 +229,8 @@ def test_what_was_kept_long_ago_teaches_but_does_not_tell_the_need() -> None:
     one = Cut(service, 6100, 1, kept)
     known, new = one.resume(), one.resume(kept=False)
     assert known.held >= service.wanted[6099] * 4.0
-    assert known.headroom.keep(0.0).errors != new.headroom.keep(0.0).errors
+    learned, fresh = known.headroom.keep(0.0), new.headroom.keep(0.0)
+    assert learned is not None and fresh is not None and learned.errors != fresh.errors
 
 
 def test_an_api_falls_asleep_when_it_would_have() -> None:

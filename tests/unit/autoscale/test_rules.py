@@ -7,9 +7,15 @@ import pytest
 from serai.spec.scaling import Autoscaling, CortexRules, Down, Metric, Up, Window
 from serai.spec.types import ApiSpec, Pod
 from serai.units import Duration
-from serai_scheduler.autoscale.history import Sample
+from serai_scheduler.autoscale.history import History, Sample
 from serai_scheduler.autoscale.policies.serai import Serai
-from serai_scheduler.autoscale.rules import limits_of, not_run_yet, policy_of, rule_of
+from serai_scheduler.autoscale.rules import (
+    fresh_history,
+    limits_of,
+    not_run_yet,
+    policy_of,
+    rule_of,
+)
 from serai_scheduler.autoscale.steps import Steps
 
 EIGHT_S = 8 * 3600.0
@@ -45,7 +51,7 @@ def test_what_is_said_holds() -> None:
 @pytest.mark.parametrize("policy", ["serai", "kpa", "hpa", "cortex"])
 def test_each_policy_follows_the_load(policy: str) -> None:
     scaling = Autoscaling(policy=policy)
-    made = policy_of(scaling, 4)
+    made = policy_of(scaling, fresh_history(scaling))
     assert made is not None
     for second in range(1, 900):
         made.add(float(second), sample(32))
@@ -56,7 +62,7 @@ def test_each_policy_follows_the_load(policy: str) -> None:
 def test_a_target_is_the_whole_of_it_for_any_policy() -> None:
     for policy in ("kpa", "hpa", "cortex"):
         scaling = Autoscaling(policy=policy, target_in_flight=4.0, max_replicas=20)
-        made = policy_of(scaling, 8)
+        made = policy_of(scaling, fresh_history(scaling))
         assert made is not None
         for second in range(1, 900):
             made.add(float(second), sample(32, ready=8))
@@ -65,12 +71,12 @@ def test_a_target_is_the_whole_of_it_for_any_policy() -> None:
 
 
 def test_a_fixed_policy_sets_nothing() -> None:
-    assert policy_of(Autoscaling(policy="fixed"), 3) is None
+    assert policy_of(Autoscaling(policy="fixed"), History()) is None
 
 
 def test_a_hold_and_a_headroom_take_the_place_of_what_is_learned() -> None:
     scaling = Autoscaling(hold=Duration(60), headroom="1.0", down=Down(delay=Duration(0)))
-    made = policy_of(scaling, 1)
+    made = policy_of(scaling, fresh_history(scaling))
     assert isinstance(made, Serai)
     limits = limits_of(scaling, 4.0, 0.0)
     for second in range(1, 600):
