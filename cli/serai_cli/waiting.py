@@ -23,7 +23,10 @@ RECOVERY_LIMIT_S = 15.0
 LOG_LINES = 10
 GATEWAYS_LIMIT_S = 150.0
 """How long gateways may take to carry out a route. One that is silent is forgotten before that."""
-SO_FAR = re.compile(r", \d+ s so far| \(last heard \d+ s ago\)")
+SO_FAR = re.compile(
+    r", \d+ s so far| \(last heard \d+ s ago\)|(?<=has not answered) for \d+ s(?=:)"
+)
+SILENCE_TOLD_S = 2.0
 
 
 class Verdict(Enum):
@@ -82,6 +85,7 @@ def watch(
 ) -> list[Standing]:
     """Show the phases until every API serves or has failed; return how each ended."""
     heard_s = began_s = clock.now()
+    away = ""
     ready_s: dict[str, float] = {}
     found = {plan.api: Standing(Verdict.RUNNING, f"{plan.api}: accepted") for plan in plans}
     while running := [plan for plan in plans if found[plan.api].verdict is Verdict.RUNNING]:
@@ -93,10 +97,13 @@ def watch(
                 found[plan.api], waits = _look_at(client, plan, patient, late)
                 ready_s = ready_s | {plan.api: since_s} if waits else ready_s
                 heard_s = clock.now()
-            except Unavailable:
-                if clock.now() - heard_s > AWAY_LIMIT_S:
+                away = ""
+            except Unavailable as error:
+                silent_s, away = clock.now() - heard_s, f"no news now: {printable(str(error))}"
+                if silent_s > AWAY_LIMIT_S:
                     raise
-        lines = [one.line for one in found.values()]
+                away = away if silent_s > SILENCE_TOLD_S else ""
+        lines = [*(one.line for one in found.values()), *([away] if away else [])]
         drawn.draw(lines if drawn.live else [without_seconds(line) for line in lines])
         if any(one.verdict is Verdict.RUNNING for one in found.values()):
             threading.Event().wait(POLL_S)

@@ -68,11 +68,17 @@ def version_of(text: str) -> Triple | None:
 
 
 def examine(
-    seen: Seen, nodes: Sequence[NodeStatus], jobs: JobSettings, connections: int, wall_s: float
+    seen: Seen,
+    nodes: Sequence[NodeStatus],
+    jobs: JobSettings,
+    connections: int,
+    wall_s: float,
+    refused_reports: str = "",
 ) -> tuple[Finding, ...]:
     """Return a finding for each thing that was looked at; `wall_s` is now by this machine's clock.
 
-    `connections` is how many this scheduler opens to Consul.
+    `connections` is how many this scheduler opens to Consul, `refused_reports` in words whose
+    reports it does not take.
     """
     return (
         *_versions("nomad", "Nomad", seen.nomad_servers, NOMAD_TESTED, seen.nomad_problem),
@@ -81,7 +87,7 @@ def examine(
         *_time_to_end(seen.nomad_clients, nodes, jobs),
         *_versions("consul", "Consul", seen.consul, CONSUL_TESTED, seen.consul_problem),
         *_connections(seen.consul_connections, connections),
-        *_agents(seen.nomad_clients, nodes),
+        *_agents(seen.nomad_clients, nodes, refused_reports),
         *_clocks(nodes, wall_s),
     )
 
@@ -206,7 +212,11 @@ def _connections(allowed: int | None, wanted: int) -> Iterator[Finding]:
         yield _found(Verdict.OK, "consul", f"allows {allowed} connections from one address")
 
 
-def _agents(clients: Sequence[Client], nodes: Sequence[NodeStatus]) -> Iterator[Finding]:
+def _agents(
+    clients: Sequence[Client], nodes: Sequence[NodeStatus], refused_reports: str
+) -> Iterator[Finding]:
+    if refused_reports:
+        yield _found(Verdict.WARN, "agents", refused_reports)
     silent = [one.node for one in nodes if one.state != "up"]
     if silent:
         yield _found(

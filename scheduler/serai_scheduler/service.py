@@ -46,6 +46,7 @@ from serai_scheduler.nomad.settings import JobSettings
 from serai_scheduler.orders import Orders
 from serai_scheduler.reconcile import Reconciler
 from serai_scheduler.record import StoredApi, wanted_replicas
+from serai_scheduler.refusals import RefusedReports
 from serai_scheduler.state import State
 from serai_scheduler.term_clock import TermClock
 from serai_scheduler.traffic import TrafficBook
@@ -117,6 +118,7 @@ class Scheduler:
         """Set once it acts no more: whoever follows something of it is to ask the next one."""
         self.traffic = TrafficBook(clock.now() + settle_s)
         self.nodes = NodeBook()
+        self.refused_reports = RefusedReports()
         self.state = State(store)
         self._term_clock = term_clock = TermClock(clock)
         self.reconciler = Reconciler(term_clock, self.state, engine, self.traffic, epoch, limits)
@@ -311,8 +313,9 @@ class Scheduler:
         if self._look is None:
             return Examination(findings=())
         seen, nodes = await self._look(), await self.node_statuses()
-        now_s = self.clock.wall()
-        found = examine(seen, nodes, self._jobs, self.cluster.consul_connections, now_s)
+        refused, wall_s = self.refused_reports.told(self.clock.now()), self.clock.wall()
+        connections = self.cluster.consul_connections
+        found = examine(seen, nodes, self._jobs, connections, wall_s, refused)
         return Examination(findings=found)
 
     async def order_node(self, node: str, request: NodeRequest) -> None:

@@ -9,6 +9,8 @@ from serai_scheduler.record import StoredApi, wanted_replicas
 from serai_scheduler.status import ready_count, state_of
 from serai_scheduler.traffic import TrafficBook
 
+AT_REST = (ApiState.LIVE, ApiState.IDLE, ApiState.DELETING)
+
 
 def status_of(
     stored: StoredApi,
@@ -17,15 +19,21 @@ def status_of(
     now_s: float,
     gateway_url: str,
     blind: str = "",
+    refused_reports: str = "",
     demand: float | None = None,
 ) -> ApiStatus:
     """Return one API as a list shows it; `now_s` is monotonic.
 
-    `blind` is why the engine shows nothing at this moment, "" while it does; `demand` is in slots.
+    `blind` is why the engine shows nothing at this moment, "" while it does. `refused_reports` says
+    in words whose reports are not taken: what waits for a node or a gateway may wait for that one.
+    `demand` is in slots.
     """
     record = stored.record
     waits_for = traffic.waits_for(record.name, record.in_force_since, now_s)
     state, reason = state_of(record, replicas, waits_for)
+    if refused_reports and (waits_for or state not in AT_REST):
+        reason = f"{reason}; {refused_reports}"
+        waits_for = waits_for and f"{waits_for}; {refused_reports}"
     if blind:
         reason = f"{reason}; for now nothing is started or stopped: {blind}"
     return ApiStatus(

@@ -19,6 +19,7 @@ from tests.cluster.serai_agents import SeraiAgent
 from tests.support.dockerd import dockerd
 from tests.support.http_program import MOUNTED
 from tests.support.ports import free_port
+from tests.support.rewriting_proxy import RewritingProxy, rewriting_proxy
 from tests.support.schedulers import ADMIN, AGENT, LEASE, address_in, write_config
 from tests.support.wait import until
 
@@ -58,12 +59,20 @@ port = {port}
 
 
 class SeraiMachine:
-    """The programs of one machine; what Nomad keeps for replicas has a small disk of its own."""
+    """The programs of one machine; what Nomad keeps for replicas has a small disk of its own.
+
+    The scheduler calls Nomad through the proxy `between`, which can change what it says.
+    """
 
     def __init__(
-        self, folder: Path, nomad: NomadAgent, docker_address: str, ready_s: float
+        self,
+        folder: Path,
+        nomad: NomadAgent,
+        between: RewritingProxy,
+        docker_address: str,
+        ready_s: float,
     ) -> None:
-        self.nomad, self.docker_address = nomad, docker_address
+        self.nomad, self.between, self.docker_address = nomad, between, docker_address
         self.allocations = allocations(folder)
         # Called as Nomad calls the node.
         self.agent = SeraiAgent(
@@ -75,7 +84,7 @@ class SeraiMachine:
             "serai/",
             LEASE
             + SETTINGS.format(
-                nomad=nomad.port,
+                nomad=between.port,
                 cache=self.agent.data / "cache",
                 ready_s=ready_s,
                 port=free_port(),
@@ -165,9 +174,9 @@ def serai_machine(
     with ExitStack() as stack:
         address = stack.enter_context(dockerd(folder / "docker"))
         driver = DOCKER.format(address=address, more=docker)
-        made = SeraiMachine(
-            folder, stack.enter_context(nomad(folder, driver, client)), address, ready_s
-        )
+        beside = stack.enter_context(nomad(folder, driver, client))
+        between = stack.enter_context(rewriting_proxy(beside.port))
+        made = SeraiMachine(folder, beside, between, address, ready_s)
         stack.callback(made.stop)
         made.start()
         yield made

@@ -39,14 +39,19 @@ def agents_may(method: str, path: str) -> bool:
     return any(method == one and form.fullmatch(path) for one, form in FOR_AGENTS)
 
 
-def guard(access: Access) -> Middleware:
-    """Refuse callers without the token, and browsers that were led here by another name."""
+def guard(access: Access, report_refused: Callable[[str], None]) -> Middleware:
+    """Refuse callers without the token, and browsers that were led here by another name.
+
+    `report_refused` is told the address of whoever sends an agent's report without its token.
+    """
 
     @web.middleware
     async def guarding(request: web.Request, handler: Handler) -> web.StreamResponse:
         refusal = _wrong_name(access, request)
         if refusal is None and request.path not in OPEN_PATHS:
             refusal = _wrong_token(access, request)
+            if refusal is not None and request.path == REPORTS:
+                report_refused(request.remote or "an unknown address")
         return await handler(request) if refusal is None else refusal
 
     return guarding

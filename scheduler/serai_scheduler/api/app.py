@@ -1,5 +1,6 @@
 """The operator HTTP API as an aiohttp application: who may call, and errors in one form."""
 
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -55,7 +56,13 @@ def assemble(
 
     `between` sees what callers may ask, before it is answered.
     """
-    middlewares = [_errors, guard(access), *between]
+
+    def report_refused(address: str) -> None:
+        with contextlib.suppress(NoLeader):
+            scheduler = leading()
+            scheduler.refused_reports.add(address, scheduler.clock.now())
+
+    middlewares = [_errors, guard(access, report_refused), *between]
     app = web.Application(middlewares=middlewares, client_max_size=2**31)
     app.add_routes(own)
     Handlers(leading).add_to(app)

@@ -81,7 +81,8 @@ def _status(scheduler: Scheduler, stored: StoredApi) -> ApiStatus:
         scheduler.clock.now(),
         scheduler.cluster.gateway_url,
         scheduler.reconciler.blind,
-        decision.demand if decision is not None else None,
+        refused_reports=scheduler.refused_reports.told(scheduler.clock.now()),
+        demand=decision.demand if decision is not None else None,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from serai.clock import Clock, backoff
 from serai.errors import Refused, Unavailable, ungrouped
+from serai_scheduler.doctor import Program, Seen, too_old
 from serai_scheduler.nomad.client import Listed, NomadClient
 from serai_scheduler.nomad.names import number_of, parse_id
 from serai_scheduler.nomad.reading import has_left
@@ -27,6 +28,8 @@ SILENT_LIMIT_S = 5.0
 FRESH_LIMIT_S = 2.5
 LONGEST_PAUSE_S = 2.0
 BODIES_AT_ONCE = 4
+VERSION_PERIOD_S = 10.0
+"""How often the servers are asked for their versions: one that joins may be an old one."""
 
 
 class Follower:
@@ -34,7 +37,7 @@ class Follower:
 
     A list waits for changes for half a minute, so a small question every second tells whether
     Nomad is there at all. With one failure all lists are read anew: what comes back may have lost
-    its data.
+    its data. A Nomad that is too old is not followed: whoever asks for its state is told so.
     """
 
     def __init__(
@@ -84,10 +87,12 @@ class Follower:
         while True:
             try:
                 await self._client.answers(ASK_LIMIT_S)
+                await self._check_versions()
                 self._answered()
                 with ungrouped(Refused, Unavailable):
                     async with asyncio.TaskGroup() as group:
                         group.create_task(self._ask())
+                        group.create_task(self._watch_versions())
                         for one in (self._jobs, self._allocations, self._nodes):
                             group.create_task(one())
             except (Unavailable, Refused) as error:
@@ -107,6 +112,22 @@ class Follower:
             await self._clock.sleep(ASK_PERIOD_S)
             await self._client.answers(ASK_LIMIT_S)
             self._answered()
+
+    async def _watch_versions(self) -> None:
+        while True:
+            await self._clock.sleep(VERSION_PERIOD_S)
+            await self._check_versions()
+
+    async def _check_versions(self) -> None:
+        """Raise Refused for servers that are too old; what does not tell its version may do."""
+        try:
+            async with asyncio.timeout(ASK_LIMIT_S):
+                servers = await self._client.servers()
+        except (Refused, Unavailable, TimeoutError):
+            return
+        programs = tuple(Program(name=name, version=version) for name, version in servers)
+        if why := too_old(Seen(nomad_servers=programs)):
+            raise Refused(why, "too_old")
 
     # The lists -----------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ and nothing of the new one is left.
 """
 
 import json
+import re
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -38,6 +39,7 @@ pytestmark = [pytest.mark.engines, pytest.mark.timeout(300)]
 
 RATE = 5
 LEFT_LIMIT_S = 30.0
+NOTICED_LIMIT_S = 30.0
 DRIVER_TRIES_S = 60.0
 """How long Nomad's docker driver tries to start a container, whoever stops it meanwhile."""
 HOARDS = "x = [bytearray(2**20) for _ in range(1000)]"
@@ -294,8 +296,34 @@ def test_an_agent_with_a_wrong_token_is_told(site: Site, tmp_path: Path) -> None
             "its reports are refused: the token is wrong; an agent's `scheduler.token_file` has to "
             "hold what the schedulers' `tokens.agent` does"
         ]
+        found = try_all(site.machine, {"deaf": answers("not yet", 503)("deaf", site)}, tmp_path)
+        before_its_end = found["deaf"].printed.partition(" failed: ")[0]
+        refused = "the reports of the agent at 127.0.0.1 are refused for a wrong token: its"
+        assert f"{refused} `scheduler.token_file` has to hold" in before_its_end, before_its_end
+        assert refused in site.machine.operator.run("doctor").stdout
     finally:
         agent.stop()
+
+
+# A Nomad that becomes too old --------------------------------------------------------------------
+
+
+def test_a_nomad_that_is_too_old_is_told(site: Site, tmp_path: Path) -> None:
+    name, machine = "old-nomad", site.machine
+
+    @contextmanager
+    def old() -> Iterator[None]:
+        with machine.between.changing(b'"build":"1.6.1"', b'"build":"1.4.9"'):
+            until(lambda: "1.4.9" in machine.statuses()[name]["reason"], NOTICED_LIMIT_S)
+            yield
+
+    found = try_all(machine, {name: program(name, serving("two"))}, tmp_path, meanwhile=old())
+    told = r"Nomad 1\.4\.9 on \S+ is older than 1\.6\.1, the oldest that Serai runs on: upgrade it"
+    before_its_end, _, end = found[name].printed.partition(" failed: ")
+    assert re.search(f"for now nothing is started or stopped: .*{told}", before_its_end)
+    assert re.search(told, end), end
+    until(lambda: "1.4.9" not in machine.statuses()[name]["reason"], NOTICED_LIMIT_S)
+    check(machine, name, found[name], f"not ready within {READY_S:g} s: ")
 
 
 # A full disk -------------------------------------------------------------------------------------

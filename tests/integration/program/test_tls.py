@@ -14,6 +14,7 @@ import pytest
 
 from serai.consul.client import ConsulClient, ConsulSettings
 from serai.errors import Unavailable
+from serai_cli.exits import UNREACHABLE
 from serai_scheduler.nomad.client import NomadClient, NomadSettings
 from tests.cluster.agents import Agent
 from tests.cluster.nomad import NAMES, NomadAgent, nomad
@@ -29,6 +30,8 @@ pytestmark = [pytest.mark.engines, pytest.mark.timeout(300)]
 
 BIN = Path(sys.executable).parent
 READY_LIMIT_S = 60.0
+UPDATE_LIMIT_S = 45.0
+"""How long a new version may take until it is given up."""
 JSON = {"Content-Type": "application/json"}
 CODE = """
 class Predictor:
@@ -76,7 +79,8 @@ class Certificates:
     """Those of the engines, of who calls them, and of strangers."""
 
     def __init__(self, folder: Path) -> None:
-        self._authority, strangers = Authority(folder / "ours"), Authority(folder / "strangers")
+        self._authority = Authority(folder / "ours")
+        self._strangers = strangers = Authority(folder / "strangers")
         self.engines, self.serai = self.renew(), self._authority.issue("serai")
         self.stranger = strangers.issue("stranger")
 
@@ -87,6 +91,20 @@ class Certificates:
     @property
     def right(self) -> Side:
         return Side(self.serai)
+
+    @contextmanager
+    def replaced(self, program: Agent) -> Iterator[None]:
+        """Let an engine that runs show a certificate of another CA for that time."""
+        shown = [Path(name) for name in (self.engines.certificate, self.engines.key)]
+        others = self._strangers.issue("engines", NAMES)
+        for file, other in zip(shown, (others.certificate, others.key), strict=True):
+            file.write_bytes(Path(other).read_bytes())
+        program.reload()
+        try:
+            yield
+        finally:
+            self.renew()
+            program.reload()
 
     @contextmanager
     def wrong_for(self, program: Agent, how: str) -> Iterator[Side]:
@@ -220,6 +238,7 @@ class Programs:
             "jobs.platform": PLATFORM,
             "lease.ttl_s": 4.0,
             "lease.margin_s": 1.0,
+            "updates.ready_s": UPDATE_LIMIT_S,
         }
         return with_values(SCHEDULER, {**values, **self._both()})
 
@@ -296,6 +315,61 @@ def test_a_deploy_goes_through_where_everybody_shows_a_certificate(
         assert "\n" in made.operator.run("logs", "hello").stdout, "read through Nomad"
         assert made.doctor("ok", "time to end"), "as the agent's Nomad told"
         assert made.doctor("ok", "nomad") and made.doctor("ok", "consul")
+        assert made.operator.run("delete", "hello", "-y").returncode == 0
+        until(lambda: not engine.call("GET", "/jobs?prefix=serai-hello"), READY_LIMIT_S)
+
+
+def test_a_deploy_tells_that_nomad_has_come_to_be_another(
+    engine: NomadAgent, certificates: Certificates, tmp_path: Path
+) -> None:
+    """While the scheduler runs: the version before serves on, nothing of the new one is left."""
+    project = write_predictor(tmp_path / "project", CODE)
+    with programs(tmp_path / "serai", engine, certificates.right, certificates.right) as made:
+        until(lambda: ready(made), READY_LIMIT_S, made.log)
+        done = made.operator.run("deploy", str(project), "--wait", "-y")
+        assert done.returncode == 0, done.stdout + done.stderr + made.log()
+        before = made.operator.statuses()["hello"]["version"]
+        write_predictor(tmp_path / "project", CODE.replace("hello", "goodbye"))
+        with certificates.replaced(engine):
+            until(lambda: refused(made.scheduler.log(), OTHER_CA, "nomad.host"), READY_LIMIT_S)
+            done = made.operator.run("deploy", str(project), "--wait", "-y")
+            assert done.returncode == 1, done.stdout + done.stderr
+            meanwhile, _, end = done.stdout.partition(
+                f" failed: not ready within {UPDATE_LIMIT_S:g} s"
+            )
+            for told in (meanwhile, end):
+                assert refused(told, OTHER_CA, "nomad.host"), done.stdout
+            assert "for now nothing is started or stopped" in meanwhile
+            answer = call(f"http://127.0.0.1:{made.gateway_port}/hello", b"{}", JSON)
+            assert (answer.status, answer.body) == (200, b"hello")
+        until(lambda: made.operator.statuses()["hello"]["state"] == "live", READY_LIMIT_S)
+        assert made.operator.statuses()["hello"]["version"] == before
+        jobs = [one["ID"] for one in engine.call("GET", "/jobs?prefix=serai-hello")]
+        assert [one for one in jobs if before in one] == jobs
+        assert made.operator.run("delete", "hello", "-y").returncode == 0
+        until(lambda: not engine.call("GET", "/jobs?prefix=serai-hello"), READY_LIMIT_S)
+
+
+def test_a_deploy_tells_that_consul_has_come_to_be_another(
+    engine: NomadAgent, certificates: Certificates, tmp_path: Path
+) -> None:
+    """Nobody can lead then, so nobody can take a deploy; what was deployed before serves on."""
+    project = write_predictor(tmp_path / "project", CODE)
+    with programs(tmp_path / "serai", engine, certificates.right, certificates.right) as made:
+        until(lambda: ready(made), READY_LIMIT_S, made.log)
+        done = made.operator.run("deploy", str(project), "--wait", "-y")
+        assert done.returncode == 0, done.stdout + done.stderr + made.log()
+        write_predictor(tmp_path / "project", CODE.replace("hello", "goodbye"))
+        with certificates.replaced(engine.beside):
+            made.scheduler.stop()  # connections that are open stay as they are
+            made.scheduler.start()
+            until(lambda: refused(made.scheduler.log(), OTHER_CA, "consul.host"), READY_LIMIT_S)
+            done = made.operator.run("deploy", str(project), "--wait", "-y")
+            assert done.returncode == UNREACHABLE
+            assert refused(done.stderr, OTHER_CA, "consul.host"), done.stdout + done.stderr
+            answer = call(f"http://127.0.0.1:{made.gateway_port}/hello", b"{}", JSON)
+            assert (answer.status, answer.body) == (200, b"hello")
+        until(lambda: made.operator.has_a_node(), READY_LIMIT_S, made.log)
         assert made.operator.run("delete", "hello", "-y").returncode == 0
         until(lambda: not engine.call("GET", "/jobs?prefix=serai-hello"), READY_LIMIT_S)
 

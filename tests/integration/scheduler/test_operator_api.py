@@ -298,3 +298,11 @@ async def test_an_api_whose_record_is_damaged_is_listed_with_what_to_do(
         status, body = await api.call("POST", f"/v1/{call}", plain())
         assert (status, body["code"]) == (409, "unreadable")
     assert (await api.call("POST", "/v1/apis/text/scale", b'{"replicas":2}'))[0] == 200
+
+
+async def test_an_update_tells_from_where_reports_are_refused(api: Api) -> None:
+    await api.call("POST", "/v1/deploy", plain())
+    for token in ("Bearer wrong", ""):
+        assert (await api.call("POST", "/v1/reports", b"{}", Authorization=token))[0] == 401
+    _, body = await api.call("GET", "/v1/apis/iris")
+    assert "the reports of the agent at 127.0.0.1 are refused" in body["status"]["reason"]

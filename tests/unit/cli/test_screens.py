@@ -162,6 +162,8 @@ def test_a_version_serves_once_the_gateways_have_taken_it() -> None:
 def test_seconds_that_pass_are_no_news_without_a_terminal() -> None:
     line = "iris: v1: 0 of 2 replicas ready, 2 pending (building the environment, 12 s so far)"
     assert without_seconds(line).endswith("2 pending (building the environment)")
+    blind = "nothing is started or stopped: Nomad has not answered for 7 s: it is away"
+    assert without_seconds(blind).endswith("has not answered: it is away")
     assert without_seconds("iris: 1 of 2 replicas ready") == "iris: 1 of 2 replicas ready"
 
 
