@@ -125,7 +125,8 @@ class Replica(Value):
     """One running (or lately ended) copy of a version as the engine sees it.
 
     `reason` says in plain words why it is in this state; `log_tail` holds its last lines once it
-    has failed; `restarts` counts its processes that were started again in place. `stuck` says of
+    has failed; `restarts` counts its processes that were started again in place, and `ready_at_s`
+    is since when it is ready, where the engine tells since the last of them. `stuck` says of
     one that waits for a place that it gets none unless its spec or the nodes change.
     """
 

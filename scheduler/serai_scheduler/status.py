@@ -1,6 +1,7 @@
 """What an API is like, told in words: a pure function of its record and its replicas."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from serai.model import ApiState, Replica, ReplicaState
 from serai.operator import ALL_READY, SCALED_TO_ZERO
@@ -32,6 +33,8 @@ def state_of(
         return ApiState.IDLE, SCALED_TO_ZERO
     if ready >= wanted:
         news = [f"{r.id} {r.reason}" for r in serving(record, replicas) if r.reason]
+        if ended := _ended(record, replicas):
+            news.insert(0, ended)
         if record.last_error:
             news.append(f"{record.failed_version} failed: {record.last_error}")
         return ApiState.LIVE, "; ".join([ALL_READY, *news[:NEWS_TOLD]])
@@ -80,7 +83,10 @@ def _progress(record: ApiRecord, replicas: Sequence[Replica]) -> str:
     name = record.candidate.version
     wanted = trial_replicas(record, record.candidate.spec)
     ready = sum(r.version == name and r.state is ReplicaState.READY for r in replicas)
-    return f"{name}: {ready} of {wanted} replicas ready, {_waiting(name, replicas)}"
+    doing = _waiting(name, replicas)
+    if ready >= wanted and record.stable:
+        doing = "watched for a moment before callers come to them"
+    return f"{name}: {ready} of {wanted} replicas ready, {doing}"
 
 
 def _waiting(version: str, replicas: Sequence[Replica]) -> str:
@@ -94,6 +100,17 @@ def _waiting(version: str, replicas: Sequence[Replica]) -> str:
         return ", ".join(f"{count} {text}" for text, count in sorted(doing.items()))
     ready = any(r.version == version and r.state is ReplicaState.READY for r in replicas)
     return "taking over the traffic" if ready else "starting soon"
+
+
+def _ended(record: ApiRecord, replicas: Sequence[Replica]) -> str:
+    """Say how many replicas of what serves have failed of late, and how the last one did."""
+    failed = [r for r in replicas if r.version == record.stable and r.state is ReplicaState.FAILED]
+    if not failed:
+        return ""
+    last = max(r.ended_at_s or 0.0 for r in failed)
+    when = f", the last at {datetime.fromtimestamp(last, UTC):%H:%M:%S} UTC" if last else ""
+    many = f"{len(failed)} replicas" if len(failed) > 1 else "1 replica"
+    return f"{many} failed and were replaced{when}: {_newest_failure(record, replicas)}"
 
 
 def _newest_failure(record: ApiRecord, replicas: Sequence[Replica]) -> str:

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from serai.model import ReplicaState
+from serai.model import Replica, ReplicaState
 from serai_scheduler.record import ApiRecord, Candidate, Retiring, begun_replicas, trial_replicas
 from serai_scheduler.world import ApiWorld
 
@@ -32,7 +32,7 @@ def judge(world: ApiWorld, record: ApiRecord) -> tuple[ApiRecord, Events]:
         )
         facts = {"api": record.name, "version": candidate.version, "why": why}
         return failed, (("update failed", facts),)
-    ready = sum(r.state is ReplicaState.READY for r in world.of(candidate.version))
+    ready = sum(_is_ready(world, record, r) for r in world.of(candidate.version))
     if ready < trial_replicas(record, candidate.spec):
         return record, ()
     promoted = _retire(record, record.stable, world.now_s) if record.stable else record
@@ -50,6 +50,17 @@ def judge(world: ApiWorld, record: ApiRecord) -> tuple[ApiRecord, Events]:
         in_force_since=record.revision + 1,
     )
     return promoted, (("version serves", {"api": record.name, "version": candidate.version}),)
+
+
+def _is_ready(world: ApiWorld, record: ApiRecord, replica: Replica) -> bool:
+    """Say whether a replica has been ready for long enough to take over from the others.
+
+    Where nothing serves there is nothing to lose, and no reason to wait.
+    """
+    if replica.state is not ReplicaState.READY:
+        return False
+    since_s = replica.ready_at_s
+    return not record.stable or since_s is None or world.age_s(since_s) >= world.limits.steady_s
 
 
 def _failure(world: ApiWorld, candidate: Candidate) -> tuple[str, tuple[str, ...]] | None:

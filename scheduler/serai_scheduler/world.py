@@ -11,6 +11,7 @@ from serai.model import Replica, Value
 from serai_scheduler.record import StoredApi
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+SomeSeconds = Annotated[float, Meta(ge=0, le=3_600)]
 
 
 class UpdateLimits(Value):
@@ -18,11 +19,13 @@ class UpdateLimits(Value):
 
     `ready_s` is for all of its replicas to become ready; `stuck_s` for a place where one needs
     another spec or other nodes. Nomad needs up to half a minute to see that a node has found its
-    dockerd or Consul again.
+    dockerd or Consul again. `steady_s` is for how long all of them have to stay ready before they
+    take over from a version that serves: one that gets ready and ends a moment later is none.
     """
 
     ready_s: Seconds = 1800.0
     stuck_s: Seconds = 60.0
+    steady_s: SomeSeconds = 5.0
 
 
 DEFAULT_LIMITS = UpdateLimits()

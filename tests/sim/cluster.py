@@ -23,6 +23,10 @@ from serai.wire import decode
 NODES = ("node-1", "node-2", "node-3")
 BROKEN = "broken"
 """The bundle of a version whose replicas always fail."""
+FLAPS = "flaps"
+"""That of one whose replicas get ready, and end `UP_S` later; they fail at the third time."""
+UP_S = 4.0
+RESTARTS = 2
 
 
 class Gateway(Protocol):
@@ -52,7 +56,7 @@ class SimEngine:
         """Nomad does not: there the lease and the index of a version's job fence an order."""
         self._epoch = 0
         self._rng = rng
-        self._clock = clock
+        self.clock = clock
         self._replicas: dict[str, Replica] = {}
         self._due_s: dict[str, float] = {}
         self._contents: dict[str, Version] = {}
@@ -100,9 +104,9 @@ class SimEngine:
             version=version.name,
             node=self._rng.choice([one for one in NODES if one not in self._closed]),
             state=ReplicaState.STARTING,
-            created_at_s=self._clock.wall(),
+            created_at_s=self.clock.wall(),
         )
-        self._due_s[replica] = self._clock.now() + self._rng.uniform(0.5, self.longest_start_s)
+        self._due_s[replica] = self.clock.now() + self._rng.uniform(0.5, self.longest_start_s)
 
     async def grant(self, version: Version, drain_s: float, epoch: int) -> None:
         self._maybe_away()
@@ -137,7 +141,7 @@ class SimEngine:
         self.gateway.check_stop(found, self.violations)
         self.changes[job_of(replica)] += 1
         self._change(replica, state=ReplicaState.DRAINING, servers=())
-        self._due_s[replica] = self._clock.now() + self._rng.uniform(0.1, 3.0)
+        self._due_s[replica] = self.clock.now() + self._rng.uniform(0.1, 3.0)
 
     async def forget(self, api: str, epoch: int) -> None:
         self._heed_epoch(epoch)
@@ -154,7 +158,7 @@ class SimEngine:
     def step(self) -> None:
         """Let time pass: what is due happens, and now and then a replica dies."""
         for replica in list(self._replicas.values()):
-            if replica.alive and self._clock.now() >= self._due_s.get(replica.id, 0.0):
+            if replica.alive and self.clock.now() >= self._due_s.get(replica.id, 0.0):
                 self._advance(replica)
 
     def _advance(self, replica: Replica) -> None:
@@ -162,11 +166,24 @@ class SimEngine:
             case ReplicaState.STARTING if self._contents[replica.id].content.bundle == BROKEN:
                 self._fail(replica.id, "broken by design")
             case ReplicaState.STARTING:
-                self._change(replica.id, state=ReplicaState.READY, servers=self._servers(replica))
+                at_s, servers = self.clock.wall(), self._servers(replica)
+                self._change(replica.id, state=ReplicaState.READY, servers=servers, ready_at_s=at_s)
+                if self._contents[replica.id].content.bundle == FLAPS:
+                    self._due_s[replica.id] = self.clock.now() + UP_S
             case ReplicaState.DRAINING:
-                self._change(replica.id, state=ReplicaState.STOPPED, ended_at_s=self._clock.wall())
+                self._change(replica.id, state=ReplicaState.STOPPED, ended_at_s=self.clock.wall())
+            case ReplicaState.READY if self._contents[replica.id].content.bundle == FLAPS:
+                self._end_again(replica)
             case ReplicaState.READY if self._rng.random() < self.fault_rate / 50:
                 self._fail(replica.id, "killed by SIGKILL")
+
+    def _end_again(self, replica: Replica) -> None:
+        if replica.restarts >= RESTARTS:
+            self._fail(replica.id, "it ended by itself")
+            return
+        again = {"state": ReplicaState.STARTING, "servers": (), "restarts": replica.restarts + 1}
+        self._change(replica.id, ready_at_s=None, **again)
+        self._due_s[replica.id] = self.clock.now() + 0.5
 
     def _fail(self, replica: str, why: str) -> None:
         self._change(
@@ -175,7 +192,7 @@ class SimEngine:
             reason=why,
             exit=Exit(exit_code=1),
             servers=(),
-            ended_at_s=self._clock.wall(),
+            ended_at_s=self.clock.wall(),
         )
 
     def _servers(self, replica: Replica) -> tuple[Server, ...]:
@@ -213,6 +230,8 @@ class SimGateway:
         self._routes: dict[str, Route] = {}
         self._in_flight: dict[str, int] = {}
         self._queued: dict[tuple[str, str], int] = {}
+        self._drains_since_s: dict[str, float] = {}
+        """By replica: when it was first seen to get no new requests."""
         engine.gateway = self
 
     async def step(self) -> GatewayReading | None:
@@ -234,11 +253,16 @@ class SimGateway:
     def _serve(self) -> None:
         draining = {d for route in self._routes.values() for d in route.draining}
         live = {server.id: server for server in self._engine.servers}
+        now_s, known = self._engine.clock.now(), self._drains_since_s
+        self._drains_since_s = {one: known.get(one, now_s) for one in draining}
         for name, server in live.items():
             takes = self.serving(server.api) == server.version and server.replica not in draining
             queue = self._queued.get((server.api, server.version), 0)
             ends = self._rng.randint(0, 3) if self._rng.random() < self.ending_rate else 0
             self._in_flight[name] = max(0, self._in_flight.get(name, 0) - ends)
+            since_s = self._drains_since_s.get(server.replica, now_s)
+            if since_s < now_s and now_s - since_s >= self._routes[server.api].total_s:
+                self._in_flight[name] = 0  # no request takes longer
             if takes or (queue and server.replica not in draining):
                 self._in_flight[name] = self._rng.randint(0, 4)
                 self._queued[server.api, server.version] = max(0, queue - 2)

@@ -25,12 +25,14 @@ from serai_scheduler.reconcile import Reconciler
 from serai_scheduler.record import StoredApi, wanted_replicas
 from serai_scheduler.state import State
 from serai_scheduler.traffic import TrafficBook
+from serai_scheduler.world import UpdateLimits
 from tests.sim.cluster import SimEngine, SimGateway
 from tests.sim.wire import Call, Fate, Wire, WiredEngine, WiredStore
 
 TICK_S = 0.5
 MOST_TICKS = 400
 LEASE = LeaseSettings(ttl_s=2.0, margin_s=0.5, lock_delay_s=0.5)
+LIMITS = UpdateLimits(steady_s=2 * TICK_S)
 CALM_TICKS = 3
 """How long nothing may have changed until the world is said to be at rest."""
 
@@ -63,7 +65,9 @@ class Process:
         except Refused:
             return
         self._traffic = TrafficBook(self._clock.now() + SETTLE_S)
-        self._reconciler = Reconciler(self._clock, state, self._engine, self._traffic, epoch)
+        self._reconciler = Reconciler(
+            self._clock, state, self._engine, self._traffic, epoch, LIMITS
+        )
         self._orders = Orders(self._clock, state, lambda: None, epoch)
 
     def hear(self, reading: GatewayReading) -> None:

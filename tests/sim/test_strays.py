@@ -33,8 +33,8 @@ class World:
         self.reconciler = Reconciler(self.clock, self.state, self.engine, traffic, epoch=0)
         self.orders = Orders(self.clock, self.state, lambda: None, epoch=0)
 
-    async def deploy(self, name: str) -> None:
-        request = DeployRequest(apis=(DeployItem(spec=spec(name), bundle="a"),))
+    async def deploy(self, name: str, bundle: str = "a") -> None:
+        request = DeployRequest(apis=(DeployItem(spec=spec(name), bundle=bundle),))
         await self.orders.deploy(request, around(self.clock.wall()), accept)
 
     async def pass_time(self, seconds: float) -> None:

@@ -31,6 +31,7 @@ from serai_scheduler.blobs.storage import FolderBlobs
 from serai_scheduler.ledger import Ledger
 from serai_scheduler.service import Cluster, Scheduler
 from serai_scheduler.store.sqlite import SqliteStore
+from serai_scheduler.world import UpdateLimits
 
 
 @dataclass(frozen=True)
@@ -140,8 +141,13 @@ class Node:
             registry=self._collectors,
             remarks=without_effect,
             ledger=self.ledger,
+            limits=AT_ONCE,
         )
         return self.scheduler
+
+
+AT_ONCE = UpdateLimits(steady_s=0.0)
+"""Who writes a model wants to see it at once; what ends again and again is told by `serai get`."""
 
 
 def platform_name() -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -33,20 +34,28 @@ def streams_of(
     )
 
 
+@dataclass(frozen=True)
+class _Ready:
+    """Since when something is ready, and how often it had been started again by then."""
+
+    at_s: float
+    restarts: int
+
+
 class Memory:
-    """By allocation: since when it has been ready, its last lines, whether it is forgotten."""
+    """By allocation: since when it is ready, its last lines, whether it is forgotten."""
 
     def __init__(self, client: NomadClient, clock: Clock) -> None:
         self._client = client
         self._clock = clock
-        self._ready_at_s: dict[str, float] = {}
+        self._ready: dict[str, _Ready] = {}
         self._tails: dict[str, tuple[str, ...]] = {}
         self.forgotten: set[str] = set()
 
     def keep_only(self, allocations: Iterable[Mapping[str, Any]]) -> None:
         """Let go of what Nomad does not list any more."""
         ids = {one["ID"] for one in allocations}
-        self._ready_at_s = {one: at for one, at in self._ready_at_s.items() if one in ids}
+        self._ready = {one: ready for one, ready in self._ready.items() if one in ids}
         self._tails = {one: tail for one, tail in self._tails.items() if one in ids}
         self.forgotten &= ids
 
@@ -66,11 +75,16 @@ class Memory:
         name = allocation["ID"]
         failed = replica.state is ReplicaState.FAILED
         tail = self._tails.get(name, ()) if failed else ()
-        if replica.state is ReplicaState.READY and name not in self._ready_at_s:
-            self._ready_at_s[name] = self._clock.wall()
+        if replica.state is ReplicaState.READY:
+            began = self._ready.setdefault(name, _Ready(self._clock.wall(), replica.restarts))
+            if began.restarts != replica.restarts:  # it ended between two looks
+                self._ready[name] = _Ready(self._clock.wall(), replica.restarts)
+        elif replica.alive:
+            self._ready.pop(name, None)
+        ready = self._ready.get(name)
         return msgspec.structs.replace(
             replica,
-            ready_at_s=self._ready_at_s.get(name),
+            ready_at_s=ready.at_s if ready is not None else None,
             reason=in_full(replica, allocation, tail) if failed else replica.reason,
             log_tail=tail,
         )

@@ -101,12 +101,23 @@ def _state(
     if main.get("State") != "running":
         return _before(allocation, main)
     if ready and ready >= processes:
-        return ReplicaState.READY, ""
+        return ReplicaState.READY, _restarted(main)
     if ready:
         return ReplicaState.LOADING, f"{ready} of {processes} processes ready"
     restarts = main.get("Restarts") or 0
     again = f"started {restarts + 1} times; " if restarts else ""
     return ReplicaState.LOADING, f"{again}its check does not pass yet"
+
+
+def _restarted(main: Task) -> str:
+    """Say how often a task that runs was started again, and why the last time."""
+    count, found, moment = main.get("Restarts") or 0, exit_of(main), main.get("LastRestart")
+    if not count:
+        return ""
+    when = f" at {moment[11:19]} UTC" if moment else ""
+    return (
+        f"restarted {count} {'times' if count > 1 else 'time'}, last{when} ({found or 'no exit'})"
+    )
 
 
 def _before(allocation: Allocation, main: Task) -> tuple[ReplicaState, str]:

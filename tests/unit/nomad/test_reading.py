@@ -99,6 +99,16 @@ def test_it_is_ready_when_all_its_processes_pass_their_checks() -> None:
     assert ready.created_at_s == pytest.approx(1795733574.63)
 
 
+def test_one_that_was_started_again_tells_how_often_and_why() -> None:
+    again = allocation(events=(STARTED, ended(7), STARTED))
+    task = again["TaskStates"]["replica"]
+    task |= {"Restarts": 3, "LastRestart": "2026-11-27T18:02:07.123456789Z"}
+    words = "restarted 3 times, last at 18:02:07 UTC (exit code 7)"
+    assert told(again, ready=1) == (ReplicaState.READY, words)
+    task |= {"Restarts": 1, "LastRestart": None}
+    assert told(again, ready=1)[1] == "restarted 1 time, last (exit code 7)"
+
+
 def test_one_that_ends_is_no_server_any_more() -> None:
     # Its group is gone from the job before Nomad has decided what that means.
     for found in (allocation(), allocation(wanted="stop")):

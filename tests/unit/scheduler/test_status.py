@@ -56,6 +56,29 @@ def test_a_live_api_tells_what_is_new_about_its_replicas() -> None:
     assert reason == f"all replicas are ready; {news[1].id} restarted (exit code 7)"
 
 
+def test_a_live_version_that_keeps_ending_is_told() -> None:
+    stored, name, ready = live(2)
+    ended = [
+        replica(name, 8, ReplicaState.FAILED, reason="exit code 1", ended_at_s=NOW_S),
+        replica(name, 9, ReplicaState.FAILED, reason="exit code 7", ended_at_s=NOW_S + 5.0),
+        replica("v0-old", 1, ReplicaState.FAILED, reason="exit code 2", ended_at_s=NOW_S + 9.0),
+    ]
+    state, reason = state_of(stored.record, [*ready, *ended])
+    assert state is ApiState.LIVE
+    assert reason == (
+        "all replicas are ready; 2 replicas failed and were replaced, the last at 13:46:45 UTC: "
+        "exit code 7"
+    )
+
+
+def test_a_version_that_is_ready_is_watched_before_it_takes_over() -> None:
+    stored, _, ready = live(1)
+    _, stored = deployed(stored, spec(low=1), bundle="b")
+    assert stored.record.candidate is not None
+    new = replica(stored.record.candidate.version, 1)
+    assert "1 of 1 replicas ready, watched for" in state_of(stored.record, [*ready, new])[1]
+
+
 def test_an_api_that_never_served_tells_why() -> None:
     _, stored = deployed(None, spec())
     candidate = stored.record.candidate
