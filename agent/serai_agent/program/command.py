@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 from serai.clock import Clock, SystemClock
-from serai.errors import ConfigError
+from serai.consul.client import ConsulClient
+from serai.consul.gateways import passing
+from serai.errors import ConfigError, Refused, Unavailable
 from serai.logs import setup
-from serai_agent.program.config import GATEWAY, AgentConfig, load_agent_config
-from serai_agent.program.drain import HEARD_LIMIT_S
+from serai_agent.program.config import GATEWAY, AgentConfig, load_agent_config, read_secrets
+from serai_agent.program.drain import HEARD_LIMIT_S, without_others
 from serai_agent.program.holding import holder
 from serai_agent.program.node import make_haproxy
 from serai_agent.program.serve import STOP_GRACE_S, serve
@@ -68,8 +70,20 @@ async def _drain(config: AgentConfig) -> int:
         if make_haproxy(config, clock).pid() is None:
             return DONE
         return await serve(config, drain_at_once=True)
+    await _warn_of_the_last(config)
     os.kill(running, signal.SIGUSR1)
     return await _ended(config, running, clock)
+
+
+async def _warn_of_the_last(config: AgentConfig) -> None:
+    """Say who will miss this gateway. It drains all the same: whoever shuts down all means it."""
+    try:
+        async with ConsulClient(read_secrets(config).consul) as consul:
+            why = without_others(await passing(consul), config.node)
+    except (Unavailable, Refused) as error:
+        why = f"whether another gateway takes requests is not known: {error}"
+    if why:
+        print(f"serai-agent: {why}", file=sys.stderr, flush=True)
 
 
 async def _ended(config: AgentConfig, running: int, clock: Clock) -> int:

@@ -1,6 +1,7 @@
 """How a gateway leaves: clients hear of it first, then what is in flight ends, then HAProxy."""
 
 import logging
+from collections.abc import Collection
 
 from serai.clock import Clock
 from serai.errors import Unavailable
@@ -11,6 +12,16 @@ log = logging.getLogger(__name__)
 HEARD_LIMIT_S = 15.0
 """How long Consul may take to notice; without Consul nobody can be told."""
 POLL_S = 0.2
+
+LAST = (
+    "no other gateway takes requests: once this one has drained nobody can call any API. Start "
+    "another one first: SIGTERM to the agent breaks the drain off, and an agent that starts ends it"
+)
+
+
+def without_others(names: Collection[str], own: str) -> str:
+    """Say that no gateway of those that take requests is another one; "" where there is one."""
+    return "" if set(names) - {own} else LAST
 
 
 async def drain(part: GatewayPart, clock: Clock) -> None:
@@ -33,6 +44,8 @@ async def _heard(part: GatewayPart, clock: Clock) -> None:
     """Return once Consul no longer names this gateway, or after the limit."""
     until_s = clock.now() + HEARD_LIMIT_S
     alive = await part.gateways.watch(0, HEARD_LIMIT_S)
+    if why := without_others(alive.names, part.name):
+        log.warning("the last gateway drains", extra={"gateway": part.name, "why": why})
     while part.name in alive.names and (left_s := until_s - clock.now()) > 0:
         alive = await part.gateways.watch(alive.revision, left_s)
 

@@ -16,6 +16,7 @@ GATEWAY_SERVICE = "serai-gateway"
 """Clients find the gateways by this name: `serai-gateway.service.consul`."""
 GATEWAY_META = "gateway"
 DEFINITION_META = "definition"
+PASSING, PASSING_ONLY = f"/v1/health/service/{GATEWAY_SERVICE}", {"passing": "1"}
 FORGOTTEN_AFTER = "72h"
 """How long Consul keeps a gateway whose check fails: one that comes back registers again."""
 WAIT_S = 60.0
@@ -100,6 +101,12 @@ class GatewayRegistration:
         await self._client.put(f"/v1/agent/service/deregister/{self._id}", None)
 
 
+async def passing(client: ConsulClient) -> tuple[str, ...]:
+    """Return the gateways whose checks pass now; raises as `ensure` does."""
+    answer = await client.get(PASSING, PASSING_ONLY)
+    return names_of(answer.decoded(list))
+
+
 class ConsulGateways:
     """Follows the gateways whose checks pass; keep `run` going. The last list stays while away."""
 
@@ -117,8 +124,7 @@ class ConsulGateways:
 
     async def run(self) -> None:
         """Follow Consul until cancelled; it may be run again after that, or after an error."""
-        path = f"/v1/health/service/{GATEWAY_SERVICE}"
-        query = Query(self._client, self._clock, path, self._wait_s, list, {"passing": "1"})
+        query = Query(self._client, self._clock, PASSING, self._wait_s, list, PASSING_ONLY)
         while True:
             names = names_of(await query.next())
             if names != self._names or self._changes.revision == 0:

@@ -10,6 +10,7 @@ from random import Random
 import aiohttp
 import pytest
 
+from serai_agent.program.drain import LAST
 from tests.cluster.agents import consul
 from tests.cluster.serai_agents import Orders, SeraiAgent, agents
 from tests.integration.edge.asking import get
@@ -77,7 +78,7 @@ async def drained(agent: SeraiAgent) -> None:
     """Drain a gateway as an operator does; it has ended with its HAProxy then."""
     process = agent.drain()
     assert await asyncio.to_thread(process.wait, 40) == 0
-    process.communicate()
+    assert LAST.encode() not in process.communicate()[1], "the other one is there"
     assert agent.process is not None and await asyncio.to_thread(agent.process.wait, 5) == 0
     assert agent.haproxy() is None
 
@@ -129,7 +130,8 @@ async def test_a_drain_that_is_broken_off_leaves_haproxy_serving(tmp_path: Path)
             assert one.process is not None
             one.process.terminate()
             assert await asyncio.to_thread(process.wait, 20) == 0
-            process.communicate()
+            assert LAST.encode() in process.communicate()[1]
+            assert "the last gateway drains" in one.log()
             assert one.haproxy() is not None
             backend.release.set()
             assert (await long)[0] == 200
