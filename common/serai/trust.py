@@ -20,22 +20,36 @@ def client_tls(section: str, ca: str, certificate: str = "", key: str = "") -> s
             f"{section}: a certificate needs its key and a key its certificate; name both files"
         )
     if certificate:
-        try:
-            context.load_cert_chain(certificate, key, password=no_password)
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"{section}.certificate: cannot use {certificate} with the key {key}: "
-                f"{why_unusable(error)}"
-            ) from error
+        _show(context, section, certificate, key)
     return context
 
 
-def no_password() -> str:
+def server_tls(section: str, certificate: str, key: str) -> ssl.SSLContext | None:
+    """Return what calls are taken with, None for no `certificate`; ConfigError as above."""
+    if not certificate:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    _show(context, section, certificate, key)
+    return context
+
+
+def _show(context: ssl.SSLContext, section: str, certificate: str, key: str) -> None:
+    try:
+        context.load_cert_chain(certificate, key, password=_no_password)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{section}.certificate: cannot use {certificate} with the key {key}: "
+            f"{_why_unusable(error)}"
+        ) from error
+
+
+def _no_password() -> str:
     """Stand for the password of a key, which nobody is there to type."""
     raise ValueError("the key is encrypted; only keys without a password can be used")
 
 
-def why_unusable(error: OSError | ValueError) -> str:
+def _why_unusable(error: OSError | ValueError) -> str:
     """Return what is wrong with the files of a certificate, without OpenSSL's ornaments."""
     told = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
     return str(told)

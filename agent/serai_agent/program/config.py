@@ -16,7 +16,7 @@ from serai.errors import ConfigError
 from serai.http import check_token
 from serai.listening import ANYWHERE, is_loopback, url_here
 from serai.model import Value
-from serai.trust import client_tls
+from serai.trust import client_tls, server_tls
 from serai_agent.cache.settings import CacheSettings
 from serai_agent.edge.config import HEALTH_PATH
 
@@ -206,17 +206,7 @@ def nomad_tls(config: AgentConfig) -> ssl.SSLContext:
 
 def listen_tls(config: AgentConfig) -> ssl.SSLContext | None:
     """Return what the listener shows, None without TLS; ConfigError for files that are none."""
-    listen = config.listen
-    if not listen.certificate:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(listen.certificate, listen.key)
-    except OSError as error:
-        raise ConfigError(
-            f"listen: cannot use {listen.certificate} with {listen.key}: {error}"
-        ) from error
-    return context
+    return server_tls("listen", config.listen.certificate, config.listen.key)
 
 
 def gateway_service(config: AgentConfig, serai_version: str) -> GatewayService:

@@ -8,7 +8,7 @@ from serai.config import read_secret
 from serai.consul.client import ConsulSettings
 from serai.errors import ConfigError
 from serai.runtime_code import runtime_digest, runtime_requirements
-from serai.trust import client_tls, no_password, why_unusable
+from serai.trust import client_tls, server_tls
 from serai_scheduler.api.access import Access
 from serai_scheduler.nomad.client import NomadSettings
 from serai_scheduler.program.settings import SchedulerConfig, check_config, check_tokens
@@ -98,23 +98,8 @@ def prepare(config: SchedulerConfig) -> Prepared:
     for section, one in sections:
         if one.tls:
             client_tls(section, one.ca, one.certificate, one.key)
-    return Prepared(config, secrets, _serving(config), _trust(config))
-
-
-def _serving(config: SchedulerConfig) -> ssl.SSLContext | None:
-    certificate, key = config.listen.certificate, config.listen.key
-    if not certificate:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(certificate, key, password=no_password)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"listen: cannot use the certificate {certificate} with the key {key}: "
-            f"{why_unusable(error)}"
-        ) from error
-    return context
+    serving = server_tls("listen", config.listen.certificate, config.listen.key)
+    return Prepared(config, secrets, serving, _trust(config))
 
 
 def _trust(config: SchedulerConfig) -> ssl.SSLContext | None:

@@ -79,7 +79,7 @@ def test_files_that_are_none_are_told(tmp_path: Path) -> None:
         (read_secrets, "the agents' token"),
         (scheduler_tls, "scheduler.ca"),
         (nomad_tls, "nomad.certificate: cannot use"),
-        (listen_tls, "listen: cannot use"),
+        (listen_tls, "listen.certificate: cannot use"),
     ):
         with pytest.raises(ConfigError, match=what):
             read(config)

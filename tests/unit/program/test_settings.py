@@ -165,7 +165,10 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     for more, said in (
         (f'[consul]\ntoken_file = "{none}"\n', "the token for Consul"),
         (f'[nomad]\ntoken_file = "{none}"\n', "the token for Nomad"),
-        (f'[listen]\ncertificate = "{bad}"\nkey = "{bad}"\n', f"the certificate {bad}"),
+        (
+            f'[listen]\ncertificate = "{bad}"\nkey = "{bad}"\n',
+            f"listen.certificate: cannot use {bad}",
+        ),
         (f'[listen]\ncertificate = "{none}"\nkey = "{bad}"\n', "No such file"),
         (f'[consul]\ntls = true\nca = "{none}"\n', "consul.ca: cannot use"),
         (f'[nomad]\ntls = true\nca = "{bad}"\n', "nomad.ca: cannot use"),
