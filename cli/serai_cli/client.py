@@ -62,7 +62,7 @@ class Client:
         except (OSError, http.client.HTTPException) as error:
             raise self.away(error) from error
         try:
-            return wire.decode(data, kind)
+            return wire.decode_answer(data, kind)
         except ConfigError as error:
             raise Unavailable(
                 f"{self.target.url} answers in a form that this CLI does not know ({error}); "
@@ -118,7 +118,7 @@ class Client:
 
     def _refused(self, response: http.client.HTTPResponse, raw: bytes) -> Refused | Unavailable:
         try:
-            problem = wire.decode(raw, Problem)
+            problem = wire.decode_answer(raw, Problem)
         except ConfigError:
             return Unavailable(
                 f"{self.target.url} answers {response.status}, but not as a Serai scheduler does; "

@@ -100,7 +100,7 @@ def _read(response: http.client.HTTPResponse) -> Iterator[LogLine]:
         if len(raw) > MAX_LINE_BYTES:
             raise Unavailable(f"a line of more than {MAX_LINE_BYTES} bytes came")
         try:
-            yield wire.decode(raw, LogLine)
+            yield wire.decode_answer(raw, LogLine)
         except ConfigError as error:
             raise Unavailable(f"a line cannot be read: {error}") from error
 

@@ -93,7 +93,7 @@ async def read_answer(response: aiohttp.ClientResponse, kind: type[T]) -> T:
     """Read a typed answer; ProblemAnswer, or Unavailable for what the scheduler never sends."""
     raw = await response.read()
     if response.status < HTTPStatus.BAD_REQUEST:
-        return wire.decode(raw, kind)
+        return wire.decode_answer(raw, kind)
     raise error_of(response.status, response.content_type, raw)
 
 
@@ -101,7 +101,7 @@ def error_of(status: int, content_type: str, raw: bytes) -> SeraiError:
     """Return the error that an answer of 400 or above stands for."""
     if content_type == PROBLEM_TYPE:
         try:
-            body = wire.decode(raw, Problem)
+            body = wire.decode_answer(raw, Problem)
         except ConfigError:
             return Unavailable(f"HTTP {status} with an unreadable problem")
         unavailable = body.status in (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE)

@@ -40,7 +40,11 @@ MENDING = "put it back from a backup; or delete it, deploy again, and end its ol
 
 @dataclass(frozen=True)
 class Unreadable:
-    """What stands in place of a value that is none of ours, such as one edited by hand."""
+    """What stands in place of a value that is none of ours, such as one edited by hand.
+
+    `why` tells what to do, too. What a newer release has written is no fault, but nothing that an
+    older one may change: it would drop what it does not know.
+    """
 
     why: str
 
@@ -95,7 +99,7 @@ class State:
     def check(self, api: str) -> None:
         """Raise Refused for an API that cannot be read, as the last `read` saw it."""
         if api in self.faults:
-            raise Refused(f"{api} stays as it is: {self.faults[api]}; {MENDING}", "unreadable")
+            raise Refused(f"{api} stays as it is: {self.faults[api]}", "unreadable")
 
     @property
     def revision(self) -> int:
@@ -208,10 +212,20 @@ def _value(entry: Entry, kind: type[T], key_of: Callable[[T], str]) -> T | Unrea
     try:
         value = wire.decode(entry.value, kind)
     except ConfigError as error:
-        return Unreadable(f"the store's key {entry.key} cannot be read: {error}")
+        newer = wire.without_unknown(entry.value, kind)
+        if newer is None:
+            return _damaged(f"the store's key {entry.key} cannot be read: {error}")
+        return Unreadable(
+            f"the store's key {entry.key} was written by a newer Serai (it tells "
+            f"{', '.join(newer[1])}): update this scheduler, too"
+        )
     if key_of(value) != entry.key:
-        return Unreadable(f"the store's key {entry.key} holds what belongs to {key_of(value)}")
+        return _damaged(f"the store's key {entry.key} holds what belongs to {key_of(value)}")
     return value
+
+
+def _damaged(why: str) -> Unreadable:
+    return Unreadable(f"{why}; {MENDING}")
 
 
 def _readable(values: Decoded[T]) -> Iterator[tuple[str, int, T]]:
@@ -247,6 +261,6 @@ def _lacking(
     for name in record.versions:
         if name not in versions:
             key = version_key(record.name, name)
-            _, value = values.get(key, (0, Unreadable(f"the store's key {key} is missing")))
+            _, value = values.get(key, (0, _damaged(f"the store's key {key} is missing")))
             return value.why if isinstance(value, Unreadable) else None
     return None

@@ -6,7 +6,7 @@ from serai.errors import Refused
 from serai.memory import MemoryStore
 from serai.store import Snapshot, Write
 from serai_scheduler.record import VERSIONS, api_key, node_key, route_key, version_key
-from serai_scheduler.state import State
+from serai_scheduler.state import MENDING, State
 from tests.sim.test_strays import World
 
 
@@ -70,7 +70,7 @@ async def test_a_record_of_another_api_is_not_taken_for_it() -> None:
     await put(world, api_key("iris"), other.value)
     assert list(await world.state.read()) == ["text"]
     assert world.state.faults == {
-        "iris": "the store's key apis/iris holds what belongs to apis/text"
+        "iris": f"the store's key apis/iris holds what belongs to apis/text; {MENDING}"
     }
 
 

@@ -263,6 +263,6 @@ class HttpSink:
 
 def _understood(raw: bytes) -> ReportTaken:
     try:
-        return wire.decode(raw, ReportTaken)
+        return wire.decode_answer(raw, ReportTaken)
     except ConfigError as error:
         raise Unavailable(f"the scheduler answered nonsense: {error}") from error

@@ -52,6 +52,6 @@ def _leader(entry: Mapping[str, Any], key: str) -> Leader | None:
 def read_leader(value: bytes, key: str) -> Leader:
     """Read the key's value; ConfigError names the key when it is none of ours."""
     try:
-        return wire.decode(value, Leader)
+        return wire.decode_answer(value, Leader)
     except ConfigError as error:
         raise ConfigError(f"Consul's key {key}: {error}; mend it") from error
