@@ -52,6 +52,7 @@ class DemandGateway:
         self._run = 0
         self._counted_before: dict[str, tuple[int, int]] = {}
         self._last_s = clock.now()
+        self._servers: dict[str, list[Server]] = {}
         engine.gateway = self
 
     def restart(self) -> None:
@@ -67,6 +68,9 @@ class DemandGateway:
             snapshot = await self._store.scan(ROUTES)
             routes = (decode(entry.value, Route) for entry in snapshot.entries)
             self._routes = {route.api: route for route in routes}
+        self._servers = {}
+        for server in self._engine.servers:
+            self._servers.setdefault(server.api, []).append(server)
         now_s = self._clock.now()
         elapsed_s, self._last_s = now_s - self._last_s, now_s
         for api, demand in self.demands.items():
@@ -83,7 +87,7 @@ class DemandGateway:
             at_s += self._rng.expovariate(1.0)
 
     def _serve(self, api: str, demand: Demand, now_s: float) -> None:
-        live = {server.id for server in self._engine.servers}
+        live = {server.id for server in self._servers.get(api, ())}
         gone = [one for one in demand.running if one[1] not in live and one[0] > now_s]
         demand.lost += len(gone)
         ended = [one for one in demand.running if one[0] <= now_s]
@@ -106,8 +110,8 @@ class DemandGateway:
         draining = set(route.draining)
         return [
             one
-            for one in self._engine.servers
-            if one.api == api and one.version in serving and one.replica not in draining
+            for one in self._servers.get(api, ())
+            if one.version in serving and one.replica not in draining
         ]
 
     def _reading(self) -> GatewayReading:
@@ -133,13 +137,13 @@ class DemandGateway:
     def _told(self, api: str, demand: Demand) -> VersionTraffic:
         shares = self._routes[api].versions
         arrivals, completions = self._counted_before.get(api, (0, 0))
-        waiting = len(demand.queue)
+        waiting, taking = len(demand.queue), self._taking(api)
         return VersionTraffic(
             api=api,
             version=next((share.version for share in shares if share.share), ""),
             in_flight=len(demand.running),
-            queued=waiting if self._taking(api) else 0,
-            held=0 if self._taking(api) else waiting,
+            queued=waiting if taking else 0,
+            held=0 if taking else waiting,
             arrivals=demand.arrivals - arrivals,
             completions=demand.completions - completions,
         )

@@ -6,14 +6,29 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from serai.decisions import ScaleDecision
 from serai.operator import ApiStatus
 from serai_scheduler.service import Scheduler
 from serai_scheduler.views import status_of
 
+DECIDED: dict[str, tuple[str, Callable[[ScaleDecision], float | None]]] = {
+    "starting_replicas": ("Replicas that will be ready in the usual time.", lambda d: d.starting),
+    "overdue_replicas": ("Replicas that should long have been ready.", lambda d: d.overdue),
+    "demand_slots": ("Requests that would run at once with room for all.", lambda d: d.demand),
+    "lifted_slots": ("The demand with the learned headroom.", lambda d: d.lifted),
+    "kept_slots": ("The need that is kept.", lambda d: d.held),
+    "peak_slots": ("The highest need that is remembered.", lambda d: d.peak),
+    "backlog_slots": ("What clears the queue.", lambda d: d.backlog),
+    "start_up_seconds": ("How long a start takes, as learned.", lambda d: d.start_up_s),
+}
+
 
 class _Collector:
-    def __init__(self, statuses: list[ApiStatus], silent: int) -> None:
+    def __init__(
+        self, statuses: list[ApiStatus], decisions: list[ScaleDecision], silent: int
+    ) -> None:
         self._statuses = statuses
+        self._decisions = decisions
         self._silent = silent
 
     def collect(self) -> Iterator[Any]:
@@ -28,6 +43,12 @@ class _Collector:
             gauge = GaugeMetricFamily(f"serai_scheduler_{name}", text, labels=["api"])
             for status in self._statuses:
                 gauge.add_metric([status.name], value(status))
+            yield gauge
+        for name, (text, part) in DECIDED.items():
+            gauge = GaugeMetricFamily(f"serai_scheduler_{name}", text, labels=["api"])
+            for decision in self._decisions:
+                if (told := part(decision)) is not None:
+                    gauge.add_metric([decision.api], told)
             yield gauge
         responses = CounterMetricFamily(
             "serai_scheduler_responses", "Responses by class.", labels=["api", "class"]
@@ -50,7 +71,9 @@ async def render(scheduler: Scheduler) -> bytes:
         status_of(stored, scheduler.replicas_of(name), scheduler.traffic, now_s, "")
         for name, stored in sorted(apis.items())
     ]
+    decided = scheduler.autoscaler.decisions
+    decisions = [decided[name] for name in sorted(decided)]
     silent = sum(node.state == "silent" for node in scheduler.nodes.statuses(now_s))
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(statuses, silent))
+    registry.register(_Collector(statuses, decisions, silent))
     return generate_latest(scheduler.registry) + generate_latest(registry)

@@ -19,6 +19,8 @@ from serai_scheduler.traffic import TrafficBook
 log = logging.getLogger(__name__)
 
 TICK_S = 1.0
+AT_ONCE = 25
+"""So many APIs are decided upon before others may run: some milliseconds."""
 LEARNED_S = 5.0
 """Between two looks at whose turn it is to be kept."""
 
@@ -62,14 +64,18 @@ class Autoscaler:
         }
         if not await self._memory.recall():
             return
-        ticks = [self._scale(now_s, stored, known) for stored in serving.values()]
-        outcomes = await asyncio.gather(*ticks, return_exceptions=True)
         asked: dict[str, int] = {}
-        for name, outcome in zip(serving, outcomes, strict=True):
-            if isinstance(outcome, int):
-                asked[name] = outcome
-            else:  # its count stays as it is
-                log.error("not scaled", extra={"api": name}, exc_info=outcome)
+        names = list(serving)
+        for first in range(0, len(names), AT_ONCE):
+            some = names[first : first + AT_ONCE]
+            ticks = [self._scale(now_s, serving[name], known) for name in some]
+            for name, outcome in zip(
+                some, await asyncio.gather(*ticks, return_exceptions=True), strict=True
+            ):
+                if isinstance(outcome, int):
+                    asked[name] = outcome
+                else:  # its count stays as it is
+                    log.error("not scaled", extra={"api": name}, exc_info=outcome)
         for gone in self._scalers.keys() - serving.keys():
             for book in (self._scalers, self._kept, self.decisions):
                 book.pop(gone, None)

@@ -31,6 +31,7 @@ from serai_scheduler.record import ApiRecord
 from serai_scheduler.status import serving
 from serai_scheduler.traffic import Counted
 
+ASKED_AGAIN_S = 10.0
 Cause = Literal["policy", "fixed", "pinned", "unknown"]
 """What a count comes from: a policy, the user (`policy: fixed` or `serai scale`), or from before,
 because what the gateways or the engine would tell is unknown."""
@@ -106,6 +107,8 @@ class Scaler:
         self._steps = Steps()
         self._rule: Autoscaling | None = None
         self._policy: Policy | None = None
+        self._start_up_s: tuple[float, float] | None = None
+        """When it was last asked how long a start takes, and the answer."""
         self._starts: dict[str, float] = {}
         """Since when each replica that is not ready yet is seen."""
         self._last: tuple[Decided, Sample] | None = None
@@ -121,7 +124,7 @@ class Scaler:
             ready=len(serving(record, seen.replicas)),
             starting=coming,
             slots=slots,
-            start_up_s=self.start_up.told_s(now_s),
+            start_up_s=self._start_up(now_s),
             queue_limit=record.spec.concurrency.queue,
         )
         sample = self._signals.sample(now_s, seen.counted, supply)
@@ -170,6 +173,12 @@ class Scaler:
             history.stand(in_force.count)
         self._policy = policy_of(scaling, history)
 
+    def _start_up(self, now_s: float) -> float:
+        """Return how long a start takes; what others learn changes it only now and then."""
+        if self._start_up_s is None or now_s - self._start_up_s[0] >= ASKED_AGAIN_S:
+            self._start_up_s = now_s, self.start_up.told_s(now_s)
+        return self._start_up_s[1]
+
     def _wanted(self, record: ApiRecord, limits: Limits, known: bool) -> tuple[int, Cause]:
         if record.pinned is not None:
             return bounded(record.pinned, limits), "pinned"
@@ -188,6 +197,7 @@ class Scaler:
             if one.state is ReplicaState.READY:
                 if one.id in self._starts:
                     self.start_up.add(now_s, "", "cold", now_s - since_s)
+                    self._start_up_s = None
             elif one.alive and one.state is not ReplicaState.DRAINING:
                 waiting[one.id] = since_s
                 if one.version == seen.record.stable:

@@ -1,0 +1,104 @@
+"""Counts that follow real traffic: they grow, are explained, fall, and are set by hand."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serai.clock import SystemClock
+from tests.support.serai import Serai, call, write_predictor
+from tests.support.wait import until
+
+SLOW = """
+import time
+class Predictor:
+    def predict(self, payload):
+        time.sleep(0.3)
+        return "done"
+"""
+QUICK_TO_FALL = "autoscaling: {max_replicas: 4, hold: 5s, headroom: 0, down: {delay: 1s}}\n"
+JSON = {"Content-Type": "application/json"}
+CALLERS = 3
+
+
+@contextmanager
+def load(url: str, failures: list[int]) -> Iterator[None]:
+    """Call again and again from several threads, for the block."""
+    done = threading.Event()
+
+    def calls() -> None:
+        while not done.is_set():
+            if (status := call(url, b"{}", JSON).status) != 200:
+                failures.append(status)
+
+    threads = [threading.Thread(target=calls) for _ in range(CALLERS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+
+
+def status(serai: Serai, api: str) -> dict[str, Any]:
+    found: dict[str, Any] = serai.describe(api)["status"]
+    return found
+
+
+@pytest.mark.timeout(300)
+def test_replicas_follow_the_traffic_and_it_is_told_why(own: Serai, tmp_path: Path) -> None:
+    own.deploy(write_predictor(tmp_path / "hello", SLOW, QUICK_TO_FALL))
+    failures: list[int] = []
+    with load(f"{own.url}/hello", failures):
+        until(lambda: status(own, "hello")["ready"] >= 3, 60, what="three callers need three")
+        until(lambda: status(own, "hello")["demand"] > 2.0, 30, what="their demand is seen")
+        told = own.run("explain", "hello").stdout
+        assert "hello is to have" in told and "requests a second arrive" in told
+        top = own.run("top", "--once").stdout.splitlines()
+        assert top[0].split()[:3] == ["api", "status", "ready"] and "hello" in top[1]
+    until(lambda: status(own, "hello")["ready"] == 1, 120, what="what is idle goes in a minute")
+    assert failures == []
+    found = json.loads(own.run("decisions", "hello", "-o", "json").stdout)["decisions"]
+    counts = [(one["before"], one["wanted"]) for one in found]
+    assert any(after > before for before, after in counts)
+    assert any(after < before for before, after in counts)
+    grown = next(one["at_s"] for one in found if one["wanted"] > one["before"])
+    moment = own.run("explain", "hello", "--at", f"{int(SystemClock().wall() - grown)}s")
+    assert "policy serai decides" in moment.stdout
+
+
+def test_a_count_that_was_set_stays_until_the_policy_may_decide(own: Serai, tmp_path: Path) -> None:
+    own.deploy(write_predictor(tmp_path / "hello", SLOW, QUICK_TO_FALL))
+    done = own.run("scale", "hello", "--replicas", "2")
+    assert done.stdout == (
+        "hello is scaled to 2; `serai scale hello --auto` lets its policy decide again\n"
+    )
+    until(lambda: status(own, "hello")["ready"] == 2, 30)
+    assert "`serai scale` has set that" in own.run("explain", "hello").stdout
+    assert own.run("scale", "hello").returncode == 2
+    assert own.run("scale", "hello", "--auto").stdout == "hello: its policy (serai) decides again\n"
+    until(lambda: status(own, "hello")["ready"] == 1, 30, what="nothing was asked for")
+    assert own.run("scale", "hello", "--replicas", "2").returncode == 0
+    assert own.down() == 0
+    own.up()
+    until(lambda: status(own, "hello")["ready"] == 2, 60, what="it outlives a restart")
+    assert status(own, "hello")["pinned"]
+
+
+def test_what_is_asked_wrongly_is_told(own: Serai, tmp_path: Path) -> None:
+    own.deploy(write_predictor(tmp_path / "hello", SLOW, QUICK_TO_FALL))
+    unknown = own.run("explain", "hell")
+    assert unknown.returncode == 4 and "did you mean hello?" in unknown.stderr
+    when = own.run("explain", "hello", "--at", "yesterday")
+    assert when.returncode == 2 and "say how long ago, such as 10m" in when.stderr
+    assert "no decision about hello is kept" in own.run("explain", "hello", "--at", "2d").stdout
+    span = own.run("decisions", "hello", "--since", "long")
+    assert span.returncode == 2 and "--since long" in span.stderr
+    outside = own.run("scale", "hello", "--replicas", "9")
+    assert outside.returncode == 4 and "may have 1 to 4 replicas" in outside.stderr
