@@ -176,16 +176,11 @@ def _fresh_ids(world: ApiWorld, version: str, count: int) -> list[str]:
 
 def _restart_at_s(world: ApiWorld, version: str) -> float:
     """Return when a version may be started again: later with every failure of late."""
-    ended = [
-        r.ended_at_s
-        for r in world.of(version)
-        if r.state is ReplicaState.FAILED
-        and r.ended_at_s is not None
-        and world.now_s - r.ended_at_s < FAILURE_MEMORY_S
-    ]
-    if len(ended) < 2:
+    ended = [world.failed_at_s[r.id] for r in world.of(version) if r.id in world.failed_at_s]
+    late = [at_s for at_s in ended if world.now_s - at_s < FAILURE_MEMORY_S]
+    if len(late) < 2:
         return 0.0
-    return max(ended) + min(RESTART_DELAY_CAP_S, 2.0 ** (len(ended) - 1))
+    return max(late) + min(RESTART_DELAY_CAP_S, 2.0 ** (len(late) - 1))
 
 
 # Draining and stopping ---------------------------------------------------------------------------

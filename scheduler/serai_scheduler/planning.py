@@ -26,7 +26,7 @@ class Observation:
     `refusals` by API what the engine answered when it was last asked to start a version, `granted`
     by API and version how long its answers may take, as the engine was last told. `blind` is why
     the engine shows nothing at this moment, "" while it does. `asked` holds by API the count that
-    the autoscaler asks for.
+    the autoscaler asks for, `failed_at_s` by replica when it failed, by the leader's clock.
     """
 
     now_s: float
@@ -43,6 +43,7 @@ class Observation:
     blind: str = ""
     began_s: float = 0.0
     asked: Mapping[str, int] = field(default_factory=dict)
+    failed_at_s: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ def _world(
         blind=seen.blind,
         began_s=seen.began_s,
         asked=seen.asked.get(name),
+        failed_at_s=seen.failed_at_s,
     )
 
 

@@ -14,6 +14,7 @@ from serai.errors import Refused, Unavailable
 from serai.model import Replica
 from serai_scheduler.actions import Forget, Grant
 from serai_scheduler.batches import Order, StartAll, StopAll
+from serai_scheduler.failures import failed_at_s
 from serai_scheduler.nodeplan import plan_nodes
 from serai_scheduler.planning import Observation, Planned, Plans, judge_all, plan_all
 from serai_scheduler.record import StoredApi
@@ -59,6 +60,7 @@ class Reconciler:
         self._refusals: dict[str, dict[str, str]] = {}
         self._granted: dict[str, dict[str, float]] = {}
         """By API and version; a new leader says all once more, and the engine compares."""
+        self._failed_at_s: dict[str, float] | None = None
         self._kicked = asyncio.Event()
         self._asked: Mapping[str, int] = {}
         self._told: dict[str, str] = {}
@@ -110,8 +112,11 @@ class Reconciler:
             self._tell_once(name, why)
         self._note_deleted(apis)
         refusals, self._refusals = self._refusals, {}
+        now_s = self._clock.wall()
+        if replicas is not None:
+            self._failed_at_s = failed_at_s(replicas, self._failed_at_s, now_s)
         seen = Observation(
-            now_s=self._clock.wall(),
+            now_s=now_s,
             epoch=self._epoch,
             apis=apis,
             routes=routes,
@@ -125,6 +130,7 @@ class Reconciler:
             blind=self.blind,
             began_s=self._began_s,
             asked=self._asked,
+            failed_at_s=self._failed_at_s or {},
         )
         if self.blind:
             await self._carry_out_each(judge_all(seen))

@@ -67,7 +67,7 @@ class ApiWorld:
     on the nodes of `leaving` are to be replaced elsewhere, then to go; overdue ones go at once.
     `blind` is why the engine shows nothing at this moment, "" while it does.
     `granted` says by version how long its answers may take, as the engine was last told. `asked`
-    is the count that the autoscaler asks for, None while it asks for none.
+    is the count that the autoscaler asks for, None while it asks for none. `failed_at_s` says by replica when it failed, by the leader's clock.
     """
 
     now_s: float
@@ -81,6 +81,7 @@ class ApiWorld:
     granted: Mapping[str, float] = field(default_factory=dict)
     began_s: float = 0.0
     asked: int | None = None
+    failed_at_s: Mapping[str, float] = field(default_factory=dict)
 
     def age_s(self, since_s: float) -> float:
         """Return for how long something has been so, as far as this leader knows.

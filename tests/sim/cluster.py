@@ -185,6 +185,11 @@ class SimEngine:
         self._change(replica.id, ready_at_s=None, **again)
         self._due_s[replica.id] = self.clock.now() + 0.5
 
+    def fail(self, replica: str, ended_at_s: float) -> None:
+        """Let one die now; its node tells this time."""
+        self._fail(replica, "killed by SIGKILL")
+        self._change(replica, ended_at_s=ended_at_s)
+
     def _fail(self, replica: str, why: str) -> None:
         self._change(
             replica,

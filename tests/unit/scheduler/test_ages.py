@@ -3,11 +3,15 @@
 import pytest
 
 from serai.clock import SimClock
+from serai.model import Replica, ReplicaState
 from serai.operator import NodeWish
+from serai_scheduler.failures import failed_at_s
 from serai_scheduler.nodeplan import plan_nodes
 from serai_scheduler.record import NodeIntent
 from serai_scheduler.term_clock import TermClock
 from serai_scheduler.world import age_s
+from tests.sim.test_strays import World
+from tests.support.scheduling import replica
 
 HOUR_S = 3600.0
 BEGAN_S, NOW_S = 10_000.0, 10_060.0
@@ -47,6 +51,37 @@ def test_stamps_of_other_leaders_count_from_the_beginning_of_this_one(
     since_s: float, age: float
 ) -> None:
     assert age_s(NOW_S, since_s, BEGAN_S) == pytest.approx(age)
+
+
+def test_a_failure_is_dated_by_whoever_sees_it_and_not_by_its_node() -> None:
+    def failed(number: int, at_s: float) -> Replica:
+        return replica("v1", number, ReplicaState.FAILED, ended_at_s=at_s)
+
+    ahead, behind = failed(1, NOW_S + HOUR_S), failed(2, NOW_S - HOUR_S)
+    found = failed_at_s([ahead, behind], None, NOW_S)
+    assert found == {ahead.id: NOW_S, behind.id: NOW_S - HOUR_S}, "a new leader asks the node"
+    later = failed_at_s([ahead, behind, failed(3, NOW_S - HOUR_S)], found, NOW_S + 5.0)
+    assert later == {**found, failed(3, 0.0).id: NOW_S + 5.0}
+    alive = replica("v1", 1)
+    assert failed_at_s([alive], later, NOW_S + 6.0) == {}, "nothing is kept of what has gone"
+
+
+@pytest.mark.parametrize("ahead_s", [HOUR_S, -HOUR_S])
+async def test_a_node_with_another_clock_delays_no_restart_and_hastens_none(ahead_s: float) -> None:
+    """Two failures in a row: the third start comes two seconds after the second failure."""
+    world = World()
+    await world.deploy("iris")
+    for _ in range(30):
+        await world.pass_time(0.5)
+    began_s: list[float] = []
+    for _ in range(2):
+        (serving,) = world.alive()
+        world.engine.fail(serving, world.clock.wall() + ahead_s)
+        failed_s = world.clock.now()
+        while not world.alive():
+            await world.pass_time(0.5)
+        began_s.append(world.clock.now() - failed_s)
+    assert began_s[0] <= 1.0 and 2.0 <= began_s[1] <= 3.5
 
 
 def test_a_new_leader_with_another_clock_ends_no_drain_at_once() -> None:

@@ -7,6 +7,7 @@ from serai.model import Replica, ReplicaState
 from serai.spec.types import Timeouts
 from serai.units import Duration
 from serai_scheduler.actions import Forget, Start, Stop
+from serai_scheduler.failures import failed_at_s
 from serai_scheduler.plan import (
     KEEP_VERSIONS,
     RETIRE_LIMIT_S,
@@ -39,6 +40,7 @@ def planned(
         refusals or {},
         leaving,
         began_s=began_s,
+        failed_at_s=failed_at_s(replicas, None, now_s),
     )
     outcome = plan(world)
     check(world, outcome)
@@ -103,18 +105,6 @@ def test_the_candidate_serves_once_all_its_replicas_are_ready() -> None:
     assert whole.record is not None
     assert (whole.record.stable, whole.record.candidate) == (candidate.version, None)
     assert whole.record.revision > stored.record.revision
-
-
-def test_it_has_to_stay_ready_for_a_moment_where_another_one_serves() -> None:
-    stored, _, ready = live(1)
-    _, stored = deployed(stored, spec(low=1), bundle="b")
-    candidate = stored.record.candidate
-    assert candidate is not None
-    new = msgspec.structs.replace(replica(candidate.version, 1), ready_at_s=NOW_S)
-    steady_s = DEFAULT_LIMITS.steady_s
-    for later_s, serves in ((steady_s - 0.1, ready[0].version), (steady_s, candidate.version)):
-        record = planned(stored, *ready, new, now_s=NOW_S + later_s).record
-        assert record is not None and record.stable == serves
 
 
 def test_the_old_version_drains_only_when_nothing_can_reach_it() -> None:
