@@ -23,6 +23,14 @@ class LeaseSettings(Value):
     def renew_period_s(self) -> float:
         return self.ttl_s / 3
 
+    @property
+    def longest_answer_s(self) -> float:
+        """Return what renewing may take: one renewal has to end, and the next, before it is over.
+
+        With answers that take longer nobody can lead.
+        """
+        return (self.ttl_s - self.margin_s) / 2
+
     def safe_until_s(self, renewing_at_s: float) -> float:
         """Return until when the holder may act, on the clock that `renewing_at_s` is from."""
         return renewing_at_s + self.ttl_s - self.margin_s

@@ -38,6 +38,8 @@ class Seen(Value):
     """What was asked of a cluster's programs; a `problem` says why one did not tell, "" for none.
 
     `consul_connections` is how many Consul allows from one address, None where it does not say.
+    `renewal_s` is how long the last renewal of the lease took, None of one that needs none, and
+    `longest_renewal_s` how long it may take: nobody can lead beyond that.
     """
 
     nomad_servers: tuple[Program, ...] = ()
@@ -46,6 +48,8 @@ class Seen(Value):
     consul: tuple[Program, ...] = ()
     consul_connections: int | None = None
     consul_problem: str = ""
+    renewal_s: float | None = None
+    longest_renewal_s: float = 0.0
 
 
 def too_old(seen: Seen) -> str:
@@ -87,6 +91,7 @@ def examine(
         *_time_to_end(seen.nomad_clients, nodes, jobs),
         *_versions("consul", "Consul", seen.consul, CONSUL_TESTED, seen.consul_problem),
         *_connections(seen.consul_connections, connections),
+        *_lease(seen.renewal_s, seen.longest_renewal_s),
         *_agents(seen.nomad_clients, nodes, refused_reports),
         *_clocks(nodes, wall_s),
     )
@@ -210,6 +215,21 @@ def _connections(allowed: int | None, wanted: int) -> Iterator[Finding]:
         )
     else:
         yield _found(Verdict.OK, "consul", f"allows {allowed} connections from one address")
+
+
+def _lease(renewal_s: float | None, longest_s: float) -> Iterator[Finding]:
+    if renewal_s is None:
+        return
+    told = f"Consul renewed it in {renewal_s:.2f} s and may take {longest_s:g} s"
+    if renewal_s > longest_s / 2:
+        yield _found(
+            Verdict.WARN,
+            "lease",
+            f"{told}: beyond that nobody can lead; look at the network to Consul and at its load, "
+            "or raise lease.ttl_s on all schedulers",
+        )
+    else:
+        yield _found(Verdict.OK, "lease", told)
 
 
 def _agents(

@@ -27,15 +27,18 @@ async def lead(
     settings: LeaseSettings,
     act: Callable[[], Awaitable[None]],
     rng: Random,
+    tell: Callable[[str], None] = lambda why: None,
 ) -> None:
     """Take the lease again and again, and run `act` while it is held. Until cancelled.
+
+    `tell` is called with why the lease cannot be had, "" when somebody has it.
 
     `act` is cancelled when the lease is lost, before another can have it; an error of its own
     gives the lease back and passes through. It has to let go at once when it is cancelled: what it
     leaves running may do harm.
     """
     try:
-        await _lead(lease, clock, settings, act, rng)
+        await _lead(lease, clock, settings, act, rng, tell)
     finally:
         await lease.release()  # cancelled while it takes the lease, it may have it unawares
 
@@ -46,6 +49,7 @@ async def _lead(
     settings: LeaseSettings,
     act: Callable[[], Awaitable[None]],
     rng: Random,
+    tell: Callable[[str], None],
 ) -> None:
     pauses = backoff(rng, first_s=AGAIN_S, cap_s=settings.ttl_s)
     while True:
@@ -53,8 +57,10 @@ async def _lead(
             taken = await lease.acquire(ACQUIRE_WAIT_S)
         except (Unavailable, Refused) as error:
             log.warning("no lease", extra={"why": str(error)})
+            tell(str(error))
             await clock.sleep(next(pauses))
             continue
+        tell("")
         if taken:
             log.info("leading")
             await _act_while_held(lease, clock, settings, act)

@@ -67,7 +67,8 @@ class ApiWorld:
     on the nodes of `leaving` are to be replaced elsewhere, then to go; overdue ones go at once.
     `blind` is why the engine shows nothing at this moment, "" while it does.
     `granted` says by version how long its answers may take, as the engine was last told. `asked`
-    is the count that the autoscaler asks for, None while it asks for none. `failed_at_s` says by replica when it failed, by the leader's clock.
+    is the count that the autoscaler asks for, None while it asks for none. `failed_at_s` says by
+    replica when it failed, by the leader's clock.
     """
 
     now_s: float

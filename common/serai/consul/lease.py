@@ -27,10 +27,12 @@ class ConsulLease:
         self._clock = clock
         self._key = key
         self._name = name
-        self._settings = settings
+        self.settings = settings
         self._session = ""
         self._safe_until_s = NEVER
         self._locked = False
+        self.renewal_s: float | None = None
+        """How long Consul took for the last renewal, None before the first."""
 
     @property
     def held_until_s(self) -> float:
@@ -53,9 +55,9 @@ class ConsulLease:
         while not self.held:
             asked_at_s = self._clock.now()
             await self._renew_or_begin()
-            late = self._clock.now() - asked_at_s > self._settings.renew_period_s
+            late = self._clock.now() - asked_at_s > self.settings.renew_period_s
             left_s = max(0.0, until_s - self._clock.now())
-            index, entry = await self._entry(index, min(left_s, self._settings.renew_period_s))
+            index, entry = await self._entry(index, min(left_s, self.settings.renew_period_s))
             holder = entry.get("Session", "") if entry else ""
             if holder in ("", self._session) and await self._lock(entry):
                 self._locked = True
@@ -74,8 +76,9 @@ class ConsulLease:
 
     def _too_slow(self) -> Unavailable:
         return Unavailable(
-            f"Consul answers too slowly for a lease of {self._settings.ttl_s:g} s: look at the "
-            "network to Consul and at its load, or raise `ttl_s` on all schedulers"
+            f"Consul answers too slowly for a lease of {self.settings.ttl_s:g} s, where it may "
+            f"take {self.settings.longest_answer_s:g} s: look at the network to Consul and at its "
+            "load, or raise `lease.ttl_s` on all schedulers"
         )
 
     async def _entry(self, index: int, wait_s: float) -> tuple[int, Mapping[str, Any]]:
@@ -93,7 +96,7 @@ class ConsulLease:
             self._forget()
         if self._session:
             return
-        began_s, settings = self._clock.now(), self._settings
+        began_s, settings = self._clock.now(), self.settings
         answer = await self._client.put(
             "/v1/session/create",
             {
@@ -125,7 +128,7 @@ class ConsulLease:
     async def _lasts(self) -> bool:
         """Renew a lease that took long to get; say whether the next renewal can be in time."""
         now_s = self._clock.now()
-        if now_s < self._settings.renew_at_s(self._safe_until_s):
+        if now_s < self.settings.renew_at_s(self._safe_until_s):
             return True
         self._safe_until_s = await self._prolonged()
         done_s = self._clock.now()
@@ -160,7 +163,8 @@ class ConsulLease:
         if answer.status == 404:
             self._forget()
             raise Refused("the lease is over: Consul has ended its session", "lease_lost")
-        return self._settings.safe_until_s(began_s)
+        self.renewal_s = self._clock.now() - began_s
+        return self.settings.safe_until_s(began_s)
 
     def _forget(self) -> None:
         self._session, self._locked, self._safe_until_s = "", False, NEVER

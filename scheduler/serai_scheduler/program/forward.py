@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Self
 
 import aiohttp
@@ -47,15 +47,22 @@ class LeaderUnknown(NoLeader):
 class Forwarder:
     """Calls the leader for others, for an `async with` block; `own` is this scheduler's address.
 
-    `trust` says which certificates of the others are trusted, None for the system's.
+    `trust` says which certificates of the others are trusted, None for the system's; `why_not` why
+    this scheduler cannot lead itself, "" for no reason.
     """
 
     def __init__(
-        self, book: LeaderBook, clock: Clock, own: str, trust: ssl.SSLContext | None
+        self,
+        book: LeaderBook,
+        clock: Clock,
+        own: str,
+        trust: ssl.SSLContext | None,
+        why_not: Callable[[], str] = lambda: "",
     ) -> None:
         self._book = book
         self._clock = clock
         self._own = own
+        self._why_not = why_not
         self._calls = 0
         self._closing = asyncio.Event()
         connector = aiohttp.TCPConnector(
@@ -111,6 +118,8 @@ class Forwarder:
         if leader is None and self._book.why:
             raise LeaderUnknown(f"this scheduler cannot find out who leads: {self._book.why}")
         if leader is None:
+            if why := self._why_not():
+                raise NoLeader(f"no scheduler leads at this moment, and this one cannot: {why}")
             raise NoLeader("no scheduler leads at this moment; one will within seconds: ask again")
         if leader.address == self._own:
             raise NoLeader(

@@ -8,14 +8,14 @@ from serai_scheduler.views import role_of
 REASON = "no leader can be asked at this moment: what runs is not known; requests are served"
 
 
-def stored_status(stored: StoredApi, gateway_url: str) -> ApiStatus:
-    """Return one API as a list shows it."""
+def stored_status(stored: StoredApi, gateway_url: str, why_not: str = "") -> ApiStatus:
+    """Return one API as a list shows it; `why_not` is why nobody leads, where that is known."""
     record = stored.record
     return ApiStatus(
         name=record.name,
         kind=record.spec.kind,
         state=ApiState.UNKNOWN,
-        reason=REASON,
+        reason=f"{REASON}; {why_not}" if why_not else REASON,
         endpoint=record.spec.endpoint,
         url=gateway_url + record.spec.endpoint,
         version=record.stable,
@@ -29,11 +29,11 @@ def stored_status(stored: StoredApi, gateway_url: str) -> ApiStatus:
     )
 
 
-def stored_description(stored: StoredApi, gateway_url: str) -> ApiDescription:
+def stored_description(stored: StoredApi, gateway_url: str, why_not: str = "") -> ApiDescription:
     """Return what is stored of one API, its versions from the newest on."""
     versions = sorted(stored.versions.values(), key=lambda v: v.number, reverse=True)
     return ApiDescription(
-        status=stored_status(stored, gateway_url),
+        status=stored_status(stored, gateway_url, why_not),
         spec=stored.record.spec,
         replicas=(),
         versions=tuple(

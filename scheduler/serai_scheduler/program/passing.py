@@ -79,11 +79,12 @@ class Passing:
         """Answer from the store: one API, or the list for ""."""
         apis = await self._state.read()
         self._state.check(api)
+        url, why_not = self._gateway_url, self._terms.why_not
         if not api:
-            listed = tuple(stored_status(apis[name], self._gateway_url) for name in sorted(apis))
-            found = answer(ApiList(apis=listed))
+            listed = (stored_status(apis[name], url, why_not) for name in sorted(apis))
+            found = answer(ApiList(apis=tuple(listed)))
         elif api in apis:
-            found = answer(stored_description(apis[api], self._gateway_url))
+            found = answer(stored_description(apis[api], url, why_not))
         else:
             raise Refused(f"there is no API {api}", "not_found")
         found.headers[ANSWERED_BY] = "store"

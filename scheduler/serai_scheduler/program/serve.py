@@ -135,7 +135,7 @@ def _process(prepared: Prepared, consul: ConsulClient, side: EngineSide, clock: 
     )
     terms = Terms(holdings, Random())
     book = LeaderBook(consul, clock, Random(), prefix)
-    forwarder = Forwarder(book, clock, config.address, prepared.trust)
+    forwarder = Forwarder(book, clock, config.address, prepared.trust, lambda: terms.why_not)
     passing = Passing(terms, forwarder, State(reading), cluster.gateway_url, config.blobs_lie)
     own = Own(clock, terms, registry, lambda: reading.get(LEADER), side.ask)
     finishing = Finishing()
@@ -173,7 +173,8 @@ async def _run(
             loops.start_periodic("fill", PERIOD_S, filling.step, LIMIT_S)
         async with _listening(process, prepared, port):
             log.info("serving", extra={"address": config.address})
-            leading = lead(process.lease, clock, config.lease, process.terms.act, Random())
+            terms = process.terms
+            leading = lead(process.lease, clock, config.lease, terms.act, Random(), terms.tell)
             await _until(stopping, leading)
             log.info("ending", extra={"limit_s": FINISH_LIMIT_S})
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+import msgspec
 from prometheus_client import CollectorRegistry
 
 from serai.blobs import Blobs
@@ -17,6 +18,7 @@ from serai.spec.types import ApiSpec
 from serai.supervisor import Supervisor
 from serai_scheduler.autoscale.loop import LEARNED_S
 from serai_scheduler.autoscale.loop import TICK_S as AUTOSCALE_S
+from serai_scheduler.doctor import Seen
 from serai_scheduler.leadership import NoLeader
 from serai_scheduler.ledger import FLUSH_S, Ledger
 from serai_scheduler.nomad.settings import JobSettings
@@ -58,6 +60,12 @@ class Terms:
         self._has = holdings
         self._rng = rng
         self._scheduler: Scheduler | None = None
+        self.why_not = ""
+        """Why this process cannot lead though nobody else does, "" where that is not so."""
+
+    def tell(self, why_not: str) -> None:
+        """Take in why the lease cannot be had; "" once somebody has it."""
+        self.why_not = why_not
 
     @property
     def current(self) -> Scheduler | None:
@@ -99,7 +107,7 @@ class Terms:
             settle_s=SETTLE_S,
             jobs=has.jobs,
             limits=has.limits,
-            look=has.look,
+            look=self._look,
             ledger=has.ledger,
         )
 
@@ -127,6 +135,14 @@ class Terms:
         finally:
             self._scheduler = None
             scheduler.ended.set()
+
+    async def _look(self) -> Seen:
+        """Return what the programs tell, and how quickly Consul renews the lease."""
+        return msgspec.structs.replace(
+            await self._has.look(),
+            renewal_s=self._has.lease.renewal_s,
+            longest_renewal_s=self._has.lease.settings.longest_answer_s,
+        )
 
     def _kick(self) -> None:
         if self._scheduler is not None:  # the engine is made before the scheduler that it wakes

@@ -130,3 +130,23 @@ def test_many_nodes_are_not_all_named() -> None:
     clients = tuple(Client(name=one.node, version="1.6.1", drivers=HEALTHY) for one in nodes)
     ((_, told),) = bad(seen(nomad_clients=clients), *nodes)
     assert "on n0, n1, n2, n3, n4 and 3 more, below" in told
+
+
+@pytest.mark.parametrize(
+    ("renewal_s", "verdict"), [(0.01, Verdict.OK), (0.5, Verdict.WARN), (None, None)]
+)
+def test_a_lease_that_is_renewed_slowly_is_told(
+    renewal_s: float | None, verdict: Verdict | None
+) -> None:
+    there = msgspec.structs.replace(seen(), renewal_s=renewal_s, longest_renewal_s=0.75)
+    found = [one for one in examine(there, (), JobSettings(), 0, 0.0) if one.what == "lease"]
+    assert [one.verdict for one in found] == ([verdict] if verdict else [])
+    if verdict is Verdict.WARN:
+        assert (
+            "renewed it in 0.50 s and may take 0.75 s: beyond that nobody can lead" in found[0].told
+        )
+
+
+def test_refused_reports_are_told() -> None:
+    found = examine(seen(), (), JobSettings(), 0, 0.0, "the reports of a are refused")
+    assert ("agents", "the reports of a are refused") in [(one.what, one.told) for one in found]
