@@ -8,13 +8,7 @@ from serai.spec.types import Timeouts
 from serai.units import Duration
 from serai_scheduler.actions import Forget, Start, Stop
 from serai_scheduler.failures import failed_at_s
-from serai_scheduler.plan import (
-    KEEP_VERSIONS,
-    RETIRE_LIMIT_S,
-    Outcome,
-    check,
-    plan,
-)
+from serai_scheduler.plan import KEEP_VERSIONS, RETIRE_LIMIT_S, Outcome, check, plan
 from serai_scheduler.record import StoredApi
 from serai_scheduler.world import DEFAULT_LIMITS, ApiWorld, GatewayView, Leaving
 from tests.support.scheduling import NOW_S, deployed, replica, spec, with_record
