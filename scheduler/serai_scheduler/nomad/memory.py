@@ -20,6 +20,7 @@ from serai_scheduler.nomad.tasks import MAIN_TASK, WAITING_TASK
 TAIL_LINES = 20
 TAILS_AT_ONCE = 16
 TAILS_LIMIT_S = 1.5
+NOT_YET = frozenset({ReplicaState.PENDING, ReplicaState.STARTING, ReplicaState.LOADING})
 
 
 def streams_of(
@@ -79,7 +80,7 @@ class Memory:
             began = self._ready.setdefault(name, _Ready(self._clock.wall(), replica.restarts))
             if began.restarts != replica.restarts:  # it ended between two looks
                 self._ready[name] = _Ready(self._clock.wall(), replica.restarts)
-        elif replica.alive:
+        elif replica.state in NOT_YET:
             self._ready.pop(name, None)
         ready = self._ready.get(name)
         return msgspec.structs.replace(
