@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from serai.decisions import ScaleDecision
 
+NOTHING_SLOTS = 0.01
 NOTHING_DECIDED = "nothing has been decided about {api} yet: no version of it serves"
 
 
@@ -46,11 +47,14 @@ def _own_parts(one: ScaleDecision) -> Iterator[str]:
     if one.wanted == 0:
         yield "Nothing has been asked for, ran or waited for the time of `idle_to_zero`."
         return
-    yield (
-        f"{one.arrivals_per_s:.3g} requests a second arrive, each runs for "
-        f"{_seconds(one.service_s)} on average: that takes {one.demand:.3g} slots (requests at "
-        "once)."
-    )
+    if one.demand < NOTHING_SLOTS and not one.arrivals_per_s:
+        yield "Nothing is asked for at this moment."
+    else:
+        yield (
+            f"{one.arrivals_per_s:.3g} requests a second arrive, each runs for "
+            f"{_seconds(one.service_s)} on average: that takes {one.demand:.3g} slots (requests at "
+            "once)."
+        )
     if one.lifted is not None and one.lifted > one.demand:
         yield (
             f"With the headroom that was learned it is {one.lifted:.3g} slots within the "

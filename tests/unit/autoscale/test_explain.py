@@ -64,6 +64,7 @@ def test_every_part_of_a_decision_is_told() -> None:
         ({"cause": "pinned", "wanted": 2}, "`serai scale iris --auto` lets its policy (serai)"),
         ({"cause": "fixed", "policy": "fixed"}, "its policy is `fixed`"),
         ({"cause": "unknown"}, "Unknown is not zero, so the count stays"),
+        ({"demand": 0.0, "arrivals_per_s": 0.0}, "Nothing is asked for at this moment."),
         ({"overdue": 1}, "1 should have been ready long ago and is not waited for"),
         (
             {"demand": None, "policy": "kpa", "load": 20.0, "why": "the mean of the window"},
