@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import (
@@ -39,6 +40,7 @@ pytestmark = [pytest.mark.engines, pytest.mark.timeout(300)]
 
 RATE = 5
 LEFT_LIMIT_S = 30.0
+FILL_AGAIN_S = 0.005
 NOTICED_LIMIT_S = 30.0
 DRIVER_TRIES_S = 60.0
 """How long Nomad's docker driver tries to start a container, whoever stops it meanwhile."""
@@ -331,15 +333,27 @@ def test_a_nomad_that_is_too_old_is_told(site: Site, tmp_path: Path) -> None:
 
 @contextmanager
 def filled(folder: Path) -> Iterator[None]:
-    """Leave no room for another file on a disk."""
-    mine = folder / "filling"
+    """Leave no room for another file on a disk, also once Nomad clears up what was before."""
+    mine, done, numbers = folder / "filling", threading.Event(), count()
     mine.mkdir()
-    with suppress(OSError):
-        for number in count():
-            (mine / str(number)).touch()
+
+    def fill() -> None:
+        with suppress(OSError):
+            while not done.is_set():
+                (mine / str(next(numbers))).touch()
+
+    def fill_again() -> None:
+        while not done.wait(FILL_AGAIN_S):
+            fill()
+
+    fill()
+    filling = threading.Thread(target=fill_again)
+    filling.start()
     try:
         yield
     finally:
+        done.set()
+        filling.join()
         shutil.rmtree(mine)
 
 
