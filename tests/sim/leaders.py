@@ -33,6 +33,8 @@ TICK_S = 0.5
 MOST_TICKS = 400
 LEASE = LeaseSettings(ttl_s=2.0, margin_s=0.5, lock_delay_s=0.5)
 LIMITS = UpdateLimits(steady_s=2 * TICK_S)
+"""Short, so that updates end between two orders in calm and storm alike: an update that has ended
+may have raised the count, which no policy lowers here."""
 CALM_TICKS = 3
 """How long nothing may have changed until the world is said to be at rest."""
 

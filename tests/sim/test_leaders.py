@@ -58,6 +58,13 @@ async def serving(world: World) -> None:
     await world.rest()
 
 
+async def grown(world: World) -> None:
+    await world.order(deploy(spec(low=1)))
+    await world.rest()
+    await world.order(scale(3))
+    await world.rest()
+
+
 async def updating(world: World) -> None:
     await serving(world)
     await world.order(deploy(spec(low=2), bundle="b"))
@@ -80,7 +87,7 @@ SCENARIOS = {
     "settings": Scenario(deploy(spec(low=3))),
     "replace an update": Scenario(deploy(spec(low=2), bundle="c", force=True), updating),
     "scale up": Scenario(scale(4)),
-    "scale down": Scenario(deploy(spec(low=1))),
+    "scale down": Scenario(scale(1), grown),
     "refresh": Scenario(refresh),
     "delete": Scenario(delete),
     "drain": Scenario(drain),

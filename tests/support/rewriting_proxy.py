@@ -10,8 +10,8 @@ from tests.support.proxies import accepting
 
 PIECE_BYTES = 64 * 2**10
 START_LIMIT_S = 10.0
-PACKED, PLAIN = b"gzip", b"none"
-"""What requests say of packed answers, and what they are made to say: words could not be found."""
+UNPACKED = {b"gzip": b"none", b"deflate": b"nothing"}
+"""What requests ask for, and what they are made to: no words are found in packed answers."""
 
 
 class RewritingProxy:
@@ -39,7 +39,7 @@ class RewritingProxy:
         """Carry one connection both ways until either side ends it."""
         answers, upstream = await asyncio.open_connection("127.0.0.1", self._upstream)
         ways = [
-            asyncio.create_task(self._carry(reader, upstream, lambda: {PACKED: PLAIN})),
+            asyncio.create_task(self._carry(reader, upstream, lambda: UNPACKED)),
             asyncio.create_task(self._carry(answers, writer, lambda: self.changes)),
         ]
         try:

@@ -20,7 +20,6 @@ from serai_scheduler.nomad.tasks import MAIN_TASK, WAITING_TASK
 TAIL_LINES = 20
 TAILS_AT_ONCE = 16
 TAILS_LIMIT_S = 1.5
-NOT_YET = frozenset({ReplicaState.PENDING, ReplicaState.STARTING, ReplicaState.LOADING})
 
 
 def streams_of(
@@ -76,12 +75,11 @@ class Memory:
         name = allocation["ID"]
         failed = replica.state is ReplicaState.FAILED
         tail = self._tails.get(name, ()) if failed else ()
+        began = self._ready.get(name)
+        if began is not None and began.restarts != replica.restarts:  # it has ended meanwhile
+            del self._ready[name]
         if replica.state is ReplicaState.READY:
-            began = self._ready.setdefault(name, _Ready(self._clock.wall(), replica.restarts))
-            if began.restarts != replica.restarts:  # it ended between two looks
-                self._ready[name] = _Ready(self._clock.wall(), replica.restarts)
-        elif replica.state in NOT_YET:
-            self._ready.pop(name, None)
+            self._ready.setdefault(name, _Ready(self._clock.wall(), replica.restarts))
         ready = self._ready.get(name)
         return msgspec.structs.replace(
             replica,

@@ -127,7 +127,7 @@ def test_a_deploy_goes_through_where_everybody_shows_a_certificate(
 def test_a_deploy_tells_that_nomad_has_come_to_be_another(
     engine: NomadAgent, certificates: Certificates, tmp_path: Path
 ) -> None:
-    """While the scheduler runs: the version before serves on, nothing of the new one is left."""
+    """The version before serves on, nothing of the new one is left."""
     project = write_predictor(tmp_path / "project", CODE)
     with programs(tmp_path / "serai", engine, certificates.right, certificates.right) as made:
         until(lambda: ready(made), READY_LIMIT_S, made.log)
@@ -136,6 +136,8 @@ def test_a_deploy_tells_that_nomad_has_come_to_be_another(
         before = made.operator.statuses()["hello"]["version"]
         write_predictor(tmp_path / "project", CODE.replace("hello", "goodbye"))
         with certificates.replaced(engine):
+            made.scheduler.stop()  # connections that are open stay as they are
+            made.scheduler.start()
             until(lambda: refused(made.scheduler.log(), OTHER_CA, "nomad.host"), READY_LIMIT_S)
             done = made.operator.run("deploy", str(project), "--wait", "-y")
             assert done.returncode == 1, done.stdout + done.stderr

@@ -54,6 +54,12 @@ async def test_one_that_ended_is_ready_since_it_is_again(
     assert await looking.at(ReplicaState.READY, restarts=1) == 0.0
 
 
+async def test_one_that_was_not_ready_for_a_while_has_not_ended(looking: Looking) -> None:
+    assert await looking.at(ReplicaState.READY) == 0.0
+    assert await looking.at(ReplicaState.LOADING) == -1.0
+    assert await looking.at(ReplicaState.READY) == -2.0
+
+
 async def test_an_end_between_two_looks_is_seen(looking: Looking) -> None:
     assert await looking.at(ReplicaState.READY, restarts=1) == 0.0
     assert await looking.at(ReplicaState.READY, restarts=2) == 0.0
