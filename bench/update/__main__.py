@@ -14,7 +14,7 @@ REQUESTS = 20_000
 REPLICAS = 4
 SPEC = (
     "concurrency: {per_replica: 8, queue: 1000}\n"
-    f"autoscaling: {{min_replicas: 1, init_replicas: {REPLICAS}, max_replicas: 6}}\n"
+    f"autoscaling: {{policy: fixed, init_replicas: {REPLICAS}, max_replicas: 6}}\n"
 )
 
 

@@ -155,6 +155,10 @@ async def test_a_new_leader_goes_on_from_what_was_learned() -> None:
     await cluster.orders.delete("iris")
     await cluster.pass_time(60)
     assert await cluster.state.learned() == {}
+    await cluster.deploy("iris", Autoscaling(min_replicas=1, max_replicas=20))
+    await cluster.pass_time(30)
+    fresh = cluster.autoscaler.decisions["iris"]
+    assert fresh.held is not None and fresh.held < 10.0, "another API of that name is new"
 
 
 async def test_silent_gateways_hold_the_count() -> None:

@@ -77,6 +77,7 @@ class Autoscaler:
                 else:  # its count stays as it is
                     log.error("not scaled", extra={"api": name}, exc_info=outcome)
         for gone in self._scalers.keys() - serving.keys():
+            self._memory.ended(gone)
             for book in (self._scalers, self._kept, self.decisions):
                 book.pop(gone, None)
         self._reconciler.ask(asked)

@@ -47,6 +47,10 @@ class Memory:
             log.warning("what was learned is left out", extra={"api": api, "why": found.why})
         return found
 
+    def ended(self, api: str) -> None:
+        """Note that an API is gone: one of its name that comes later is another."""
+        self.before -= {api}
+
     def due(self, apis: Collection[str], now_s: float) -> list[str]:
         """Return whose turn it is to be kept, those first that wait for longest."""
         for gone in self._kept_at_s.keys() - set(apis):
