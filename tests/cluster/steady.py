@@ -29,7 +29,7 @@ retry: idempotent
 ONCE, ONCE_REPLICAS, PER_REPLICA = "once", 3, 8
 ONCE_SPEC = f"""\
 concurrency: {{per_replica: {PER_REPLICA}, queue: 1000}}
-autoscaling: {{min_replicas: 1, max_replicas: {ONCE_REPLICAS}}}
+autoscaling: {{policy: fixed, min_replicas: 1, max_replicas: {ONCE_REPLICAS}}}
 timeouts: {{first_byte: 5s, idle: 5s}}
 """
 CHECK_LIMIT_S = 3.0

@@ -22,7 +22,8 @@ def body_of(serai: Serai, path: str) -> str:
 
 
 def test_versions_change_and_scale_without_a_lost_request(shared: Serai, tmp_path: Path) -> None:
-    spec = "concurrency: {per_replica: 8}\nautoscaling: {min_replicas: 2, max_replicas: 4}\n"
+    scaling = "autoscaling: {policy: fixed, min_replicas: 2, max_replicas: 4}\n"
+    spec = f"concurrency: {{per_replica: 8}}\n{scaling}"
     project = tmp_path / "rolling"
     shared.deploy(write_predictor(project, answering("one"), spec, name="rolling"))
     with steady(f"{shared.url}/rolling", rate=200) as traffic:
@@ -187,7 +188,7 @@ class Predictor:
         print(f"number {payload['n']}", flush=True)
         return "ok"
 """
-    spec = "autoscaling: {min_replicas: 2}\n"
+    spec = "autoscaling: {policy: fixed, min_replicas: 2}\n"
     shared.deploy(write_predictor(tmp_path / "chatty", code, spec, name="chatty"))
 
     def numbers() -> list[str]:

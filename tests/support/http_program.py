@@ -28,6 +28,10 @@ http.server.ThreadingHTTPServer(("0.0.0.0", int(port[0])), Handler).serve_foreve
 """
 
 
+STILL = {"policy": "fixed"}
+"""The count stays as it was deployed or set: what is tested here is something else."""
+
+
 def serving(text: str, status: int = 200, port: int | None = None) -> list[str]:
     """Return the command of a server that answers so, on `$PORT` unless told another port."""
     return [PYTHON, "server.py", str(status), text, *([] if port is None else [str(port)])]
@@ -35,7 +39,13 @@ def serving(text: str, status: int = 200, port: int | None = None) -> list[str]:
 
 def program(name: str, command: list[str], **more: Any) -> dict[str, Any]:
     """Return the spec of an API that is a program."""
-    return {"name": name, "pod": {"command": command}, "readiness": {"path": "/"}, **more}
+    return {
+        "name": name,
+        "pod": {"command": command},
+        "readiness": {"path": "/"},
+        "autoscaling": STILL,
+        **more,
+    }
 
 
 def container(
@@ -47,6 +57,7 @@ def container(
         "pod": {"port": port, "containers": [{"image": image, "command": command}]},
         "mounts": [{"host": place, "path": place} for place in MOUNTED],
         "readiness": {"path": "/"},
+        "autoscaling": STILL,
         **more,
     }
 

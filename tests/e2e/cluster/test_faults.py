@@ -210,7 +210,8 @@ def test_a_replica_whose_requests_may_not_be_repeated_is_killed(
     serai: SeraiCluster, tmp_path: Path
 ) -> None:
     """At most what was in flight on it is lost; what could not be sent to it goes elsewhere."""
-    spec = f"concurrency: {{per_replica: {PER_REPLICA}}}\nautoscaling: {{min_replicas: 2}}\n"
+    scaling = "autoscaling: {policy: fixed, min_replicas: 2}\n"
+    spec = f"concurrency: {{per_replica: {PER_REPLICA}}}\n{scaling}"
     serai.deploy(write_predictor(tmp_path / "once", code(), spec, name="once"))
     with steady(serai.gateways, "/once", RATE) as sent:
         until(lambda: sent.answered > RATE, 10.0)

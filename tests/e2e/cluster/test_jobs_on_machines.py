@@ -7,7 +7,7 @@ import pytest
 from tests.cluster.machines import CLIENTS, GATEWAYS
 from tests.cluster.serai_jobs import CHANGE_LIMIT_S, INSTALLED, SeraiJobs, serai_jobs
 from tests.support.gateway_traffic import steady
-from tests.support.http_program import program, serving, write_project
+from tests.support.http_program import STILL, program, serving, write_project
 from tests.support.serai import call
 from tests.support.wait import until
 
@@ -23,7 +23,7 @@ def answers(serai: SeraiJobs) -> list[bytes]:
 
 
 def deploy(serai: SeraiJobs, folder: Path, text: str, through: str) -> None:
-    api = program("hello", serving(text), autoscaling={"min_replicas": 2})
+    api = program("hello", serving(text), autoscaling={**STILL, "min_replicas": 2})
     project = write_project(folder / text, api)
     done = serai.operator(through).run("deploy", str(project), "--wait", "-y")
     assert done.returncode == 0, done.stdout + done.stderr + serai.logs()

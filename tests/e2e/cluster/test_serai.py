@@ -30,7 +30,7 @@ def ask(url: str) -> bytes:
 def test_a_predictor_is_deployed_updated_and_answered_by_every_gateway(
     serai: SeraiCluster, tmp_path: Path
 ) -> None:
-    bounds = "autoscaling: {min_replicas: 2}\n"
+    bounds = "autoscaling: {policy: fixed, min_replicas: 2}\n"
     serai.deploy(write_predictor(tmp_path / "hello", predictor("one"), bounds, name="hello"))
     for gateway in serai.gateways:
         assert ask(f"{gateway}/hello") == b"one"
