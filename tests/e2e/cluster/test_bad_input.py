@@ -360,5 +360,5 @@ def filled(folder: Path) -> Iterator[None]:
 def test_a_full_disk_is_told(site: Site, tmp_path: Path) -> None:
     specs = {"disk": program("disk", serving("two"))}
     found = try_all(site.machine, specs, tmp_path, meanwhile=filled(site.machine.allocations))
-    words = "the disk of its node is full; make room there (failed to setup alloc: "
+    words = "the disk of its node is full; make room there ("
     check(site.machine, "disk", found["disk"], words)

@@ -69,7 +69,7 @@ def test_a_new_leader_is_told_what_was_asked_before_its_time(
         "import time\n\nclass Predictor:\n    def predict(self, payload):\n"
         "        time.sleep(3)\n        return 'done'\n"
     )
-    spec = "concurrency: {per_replica: 8}\n"
+    spec = "concurrency: {per_replica: 8}\nautoscaling: {policy: fixed}\n"
     serai.deploy(write_predictor(tmp_path / "asked", code, spec, name="asked"))
     urls = [f"{gateway}/asked" for gateway in serai.gateways for _ in range(3)]
     with ThreadPoolExecutor(len(urls)) as clients:
