@@ -34,6 +34,8 @@ META = 'client { meta = { "serai_gateway" = "true" } }'
 CHANGE_LIMIT_S = 60.0
 END_LIMIT_S = 15.0
 JSON = {"Content-Type": "application/json"}
+STILL = "autoscaling: {policy: fixed}\n"
+"""What runs is compared with what ran: no other count is to come in between."""
 RATE = 50.0
 CODE = """
 class Predictor:
@@ -193,7 +195,7 @@ def another_folder(folder: Path) -> Path:
 
 
 def test_the_gateway_answers_while_agent_and_scheduler_are_updated_or_die(tmp_path: Path) -> None:
-    project = write_predictor(tmp_path / "project", CODE)
+    project = write_predictor(tmp_path / "project", CODE, STILL)
     release_2 = another_folder(tmp_path)
     with system_jobs(tmp_path) as serai:
         done = serai.operator.run("deploy", str(project), "--wait", "-y")
