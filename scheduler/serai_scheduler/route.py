@@ -4,7 +4,7 @@ from serai.routes import SHARE_WHOLE, Route, VersionShare
 from serai_scheduler.record import ApiRecord, StoredApi
 
 HOLD_LIMIT_S = 120
-"""How long a request waits for a first ready replica; grows with the autoscaling release."""
+"""How long a request waits for a first ready replica."""
 RETRY_AFTER_S = 5
 
 

@@ -15,6 +15,7 @@ from serai.model import ReplicaState
 from serai.operator import DeployItem, DeployRequest
 from serai.spec.scaling import Autoscaling
 from serai.spec.types import ApiSpec, Concurrency, Pod
+from serai.store import Write
 from serai.units import Duration
 from serai_scheduler.autoscale.learned import LEARNED_BYTES
 from serai_scheduler.autoscale.loop import Autoscaler
@@ -22,7 +23,7 @@ from serai_scheduler.deploy import accept
 from serai_scheduler.ledger import Ledger
 from serai_scheduler.orders import Orders
 from serai_scheduler.reconcile import Reconciler
-from serai_scheduler.record import ApiRecord
+from serai_scheduler.record import ApiRecord, api_key
 from serai_scheduler.state import State
 from serai_scheduler.traffic import TrafficBook
 from tests.sim.cluster import SimEngine
@@ -224,3 +225,24 @@ async def test_a_fixed_policy_leaves_the_count_alone() -> None:
     await cluster.deploy("iris", scaling)
     await cluster.pass_time(120)
     assert (await cluster.record()).replicas == 3
+
+
+async def test_a_record_that_cannot_be_read_for_a_while_costs_nothing_that_was_learned() -> None:
+    cluster = Cluster(1)
+    cluster.demand(10.0, service_s=2.0)
+    await cluster.deploy("iris", Autoscaling(min_replicas=1, max_replicas=20))
+    await cluster.pass_time(300)
+    key, before = api_key("iris"), (await cluster.record()).replicas
+    kept = await cluster.store.get(key)
+    assert kept is not None and kept.value is not None
+    cluster.lead()
+    await cluster.pass_time(10)
+    held = cluster.autoscaler.decisions["iris"].held
+    await cluster.store.commit([Write(key=key, value=b"none of ours")], 0)
+    await cluster.pass_time(30)
+    assert set(await cluster.state.learned()) == {"iris"}
+    await cluster.store.commit([Write(key=key, value=kept.value)], 0)
+    await cluster.pass_time(10)
+    now = cluster.autoscaler.decisions["iris"]
+    assert held is not None and now.held is not None and now.held >= held
+    assert now.wanted >= before

@@ -364,9 +364,9 @@ class ApiSpec(SpecPart):
         Nodes,
         Meta(description="Which nodes of a cluster replicas may run on; ignored by `serai up`"),
     ] = field(default_factory=Nodes)
-    autoscaling: Annotated[Autoscaling, Meta(description="Bounds on the number of replicas")] = (
-        field(default_factory=Autoscaling)
-    )
+    autoscaling: Annotated[
+        Autoscaling, Meta(description="How the number of replicas follows the traffic")
+    ] = field(default_factory=Autoscaling)
     readiness: Annotated[Readiness, Meta(description="When a replica may take traffic")] = field(
         default_factory=Readiness
     )

@@ -76,7 +76,8 @@ class Autoscaler:
                     asked[name] = outcome
                 else:  # its count stays as it is
                     log.error("not scaled", extra={"api": name}, exc_info=outcome)
-        for gone in self._scalers.keys() - serving.keys():
+        # One whose record cannot be read for a while is the same once it can.
+        for gone in self._scalers.keys() - serving.keys() - self._state.faults.keys():
             self._memory.ended(gone)
             for book in (self._scalers, self._kept, self.decisions):
                 book.pop(gone, None)
@@ -89,7 +90,7 @@ class Autoscaler:
         learned = {name: self._scalers[name].keep(now_s, wall_s) for name in due}
         if kept := {name: one for name, one in learned.items() if one is not None}:
             await self._memory.keep(kept, now_s)
-        await self._memory.forget_others(self._state.apis)
+        await self._memory.forget_others(self._state.apis.keys() | self._state.faults.keys())
 
     async def _scale(self, now_s: float, stored: StoredApi, known: bool) -> int:
         verdict = self._judge(now_s, stored, known)

@@ -51,7 +51,6 @@ def rule_of(scaling: Autoscaling) -> Autoscaling:
         hold=scaling.hold,
         headroom=scaling.headroom,
         cortex=scaling.cortex,
-        down=scaling.down if scaling.policy == "kpa" else None,
     )
 
 
