@@ -35,6 +35,16 @@ def _client(env: str) -> Client:
     return Client(targets.find(env))
 
 
+def duration_s(option: str, text: str) -> float:
+    """Return a duration in seconds; ConfigError with the option's name for what is none."""
+    from serai.units import Duration
+
+    try:
+        return Duration.parse(text).seconds
+    except ValueError as error:
+        raise ConfigError(f"{option} {text}: {error}") from error
+
+
 # Deploying ---------------------------------------------------------------------------------------
 
 
@@ -202,12 +212,7 @@ def nodes(watch: bool, output: Form, env: str) -> int:
 
 
 def order_node(node: str, wish: NodeWish, limit: str, env: str) -> int:
-    from serai.units import Duration
-
-    try:
-        limit_s = Duration.parse(limit).seconds if limit else None
-    except ValueError as error:
-        raise ConfigError(f"--limit {limit}: {error}") from error
+    limit_s = duration_s("--limit", limit) if limit else None
     request = NodeRequest(wish=wish, limit_s=limit_s)
     write([_client(env).post(node_path(node), request, Done).message])
     return DONE
@@ -244,13 +249,9 @@ def logs(
     output: Form,
     env: str,
 ) -> int:
-    from serai.units import Duration
     from serai_cli import following
 
-    try:
-        since_s = SystemClock().wall() - Duration.parse(since).seconds if since else None
-    except ValueError as error:
-        raise ConfigError(f"--since {since}: {error}") from error
+    since_s = SystemClock().wall() - duration_s("--since", since) if since else None
     if output is Form.YAML:
         raise ConfigError("logs come as text or, with -o json, as one JSON object a line")
     client = _client(env)

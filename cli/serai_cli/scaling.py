@@ -8,7 +8,7 @@ from serai.errors import ConfigError
 from serai.operator import ApiList
 from serai_cli import scaling_screens as screens
 from serai_cli.client import Client, api_path
-from serai_cli.commands import watch_view
+from serai_cli.commands import duration_s, watch_view
 from serai_cli.exits import DONE
 from serai_cli.forms import Form
 from serai_cli.output import look, on_terminal, show
@@ -59,13 +59,3 @@ def moment_of(text: str, now: datetime) -> float:
             f"{now:%Y-%m-%d}T18:30"
         ) from error
     return (moment if moment.tzinfo else moment.replace(tzinfo=now.tzinfo)).timestamp()
-
-
-def duration_s(option: str, text: str) -> float:
-    """Return a duration in seconds; ConfigError with the option's name for what is none."""
-    from serai.units import Duration
-
-    try:
-        return Duration.parse(text).seconds
-    except ValueError as error:
-        raise ConfigError(f"{option} {text}: {error}") from error
