@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from serai_cli.options import api_names
+
 app = typer.Typer(
     help="Images: build the one in which predictors run, export a version as one.",
     no_args_is_help=True,
@@ -13,12 +15,6 @@ app = typer.Typer(
 
 Tag = Annotated[str, typer.Option("--tag", "-t", help="name and tag of the image")]
 IMAGE = "serai-predictor:1"
-
-
-def _api_names(incomplete: str) -> list[str]:
-    from serai_cli.completing import api_names
-
-    return api_names(incomplete)
 
 
 @app.command("build", epilog="example: serai image build --python 3.12 --tag serai-predictor:3.12")
@@ -39,7 +35,7 @@ def build(
 
 @app.command("export", epilog="example: serai image export iris --tag iris:7")
 def export(
-    api: Annotated[str, typer.Argument(metavar="API", autocompletion=_api_names)],
+    api: Annotated[str, typer.Argument(metavar="API", autocompletion=api_names)],
     tag: Tag,
     version: Annotated[str, typer.Option(help="name of the version (the serving one)")] = "",
     base: Annotated[str, typer.Option(help="image of `serai image build`")] = IMAGE,

@@ -7,6 +7,7 @@ import typer
 
 from serai_cli.forms import Form
 from serai_cli.image_app import app as images
+from serai_cli.options import Api, Env, Output, api_names
 from serai_cli.scaling_app import app as scaling
 
 app = typer.Typer(
@@ -18,17 +19,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"]},
 )
 
-Env = Annotated[str, typer.Option("--env", "-e", help="environment to talk to (see serai env)")]
-Output = Annotated[Form, typer.Option("-o", "--output", help="table, json or yaml")]
 
-
-def _api_names(incomplete: str) -> list[str]:
-    from serai_cli.completing import api_names
-
-    return api_names(incomplete)
-
-
-Api = Annotated[str, typer.Argument(metavar="API", autocompletion=_api_names)]
 FileOrFolder = Annotated[Path, typer.Argument(metavar="[FILE|DIR]")]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="do not ask")]
 Watch = Annotated[bool, typer.Option("-w", "--watch", help="draw anew every second")]
@@ -135,7 +126,7 @@ def plan(path: FileOrFolder = Path(), output: Output = Form.TABLE, env: Env = ""
 
 @app.command(epilog="example: serai get -w")
 def get(
-    api: Annotated[str, typer.Argument(metavar="[API]", autocompletion=_api_names)] = "",
+    api: Annotated[str, typer.Argument(metavar="[API]", autocompletion=api_names)] = "",
     watch: Watch = False,
     output: Output = Form.TABLE,
     env: Env = "",

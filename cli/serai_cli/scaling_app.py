@@ -5,20 +5,9 @@ from typing import Annotated
 import typer
 
 from serai_cli.forms import Form
+from serai_cli.options import Api, Env, Output
 
 app = typer.Typer()
-
-Env = Annotated[str, typer.Option("--env", "-e", help="environment to talk to (see serai env)")]
-Output = Annotated[Form, typer.Option("-o", "--output", help="table, json or yaml")]
-
-
-def _api_names(incomplete: str) -> list[str]:
-    from serai_cli.completing import api_names
-
-    return api_names(incomplete)
-
-
-Api = Annotated[str, typer.Argument(metavar="API", autocompletion=_api_names)]
 
 
 @app.command(epilog="example: serai explain iris --at 10m")
