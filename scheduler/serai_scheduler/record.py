@@ -7,6 +7,7 @@ versions under way, and since when each replica drains. Times are wall-clock sec
 from serai.model import Value, Version
 from serai.operator import NodeWish
 from serai.routes import ROUTES
+from serai.spec.scaling import FIXED
 from serai.spec.types import ApiSpec
 
 APIS = "apis/"
@@ -137,7 +138,7 @@ def begun_replicas(record: ApiRecord, spec: ApiSpec) -> int:
 
     What nobody has set falls asleep once it is idle for long, not right after its trial.
     """
-    set_by_users = record.pinned is not None or spec.autoscaling.policy == "fixed"
+    set_by_users = record.pinned is not None or spec.autoscaling.policy == FIXED
     if record.stable or set_by_users:
         return wanted_replicas(record, spec)
     return trial_replicas(record, spec)

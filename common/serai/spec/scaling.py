@@ -12,7 +12,9 @@ from msgspec import Meta, field
 from serai.spec.part import END, SpecPart
 from serai.units import Duration
 
-POLICIES = ("serai", "cortex", "kpa", "hpa", "fixed")
+FIXED = "fixed"
+"""The policy that sets nothing: the count is what was deployed or set."""
+POLICIES = ("serai", "cortex", "kpa", "hpa", FIXED)
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 OWN_POLICY = rf"^{_NAME}(\.{_NAME})*:{_NAME}{END}"
 _ANY_POLICY = rf"^({'|'.join(POLICIES)}|{_NAME}(\.{_NAME})*:{_NAME})$"

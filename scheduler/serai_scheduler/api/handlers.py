@@ -26,12 +26,12 @@ from serai.operator import (
     ScaleRequest,
 )
 from serai.report import MAX_REPORT_BYTES
+from serai.spec.scaling import FIXED
 from serai.tasks import cancelled
 from serai_scheduler.api.metrics import render
 from serai_scheduler.api.openapi import describe
 from serai_scheduler.api.reading import deploy_request
 from serai_scheduler.autoscale.explain import NOTHING_DECIDED, explained
-from serai_scheduler.autoscale.rules import FIXED
 from serai_scheduler.ledger import MOST_TOLD
 from serai_scheduler.nomad.hcl import hcl_of
 from serai_scheduler.record import ApiRecord, StoredApi

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from serai.spec import Problem
-from serai.spec.scaling import POLICIES, Autoscaling, CortexRules, fixed_headroom
+from serai.spec.scaling import FIXED, POLICIES, Autoscaling, CortexRules, fixed_headroom
 from serai.spec.types import ApiSpec
 from serai_scheduler.autoscale.decide import LESS_FOR_S, Limits
 from serai_scheduler.autoscale.headroom import FixedHeadroom
@@ -14,8 +14,6 @@ from serai_scheduler.autoscale.policies.catalog import OWN, named
 from serai_scheduler.autoscale.policies.policy import Policy
 from serai_scheduler.autoscale.policies.serai import Serai
 from serai_scheduler.autoscale.schedule import bounds_at
-
-FIXED = "fixed"
 
 Options = dict[str, float]
 
