@@ -5,6 +5,7 @@ The cluster is simulated, but for the loop itself; only the loop is measured, on
 
 import asyncio
 import time
+from collections.abc import Callable
 from random import Random
 
 from bench.report import Figure
@@ -44,12 +45,15 @@ async def _ticks() -> list[float]:
 async def _deploy(cluster: Cluster, rng: Random) -> None:
     names = [f"api-{number}" for number in range(APIS)]
     for name in names:
-        rate = rng.uniform(0.0, 4.0)
-        cluster.gateway.demands[name] = Demand(lambda now_s, rate=rate: rate, service_s=1.0)
+        cluster.gateway.demands[name] = Demand(constant(rng.uniform(0.0, 4.0)), service_s=1.0)
     for first in range(0, APIS, APIS_PER_DEPLOY):
         items = tuple(DeployItem(spec=_spec(one), bundle="a") for one in names[first:][:20])
         request = DeployRequest(apis=items)
         await cluster.orders.deploy(request, around(cluster.clock.wall()), accept)
+
+
+def constant(rate: float) -> Callable[[float], float]:
+    return lambda now_s: rate
 
 
 def _spec(name: str) -> ApiSpec:

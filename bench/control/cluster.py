@@ -16,7 +16,8 @@ from serai.report import (
     ReplicaUsage,
 )
 from serai.report_accept import accept as accept_report
-from serai.spec.types import ApiSpec, Autoscaling, Pod
+from serai.spec.scaling import Autoscaling
+from serai.spec.types import ApiSpec, Pod
 from serai_scheduler.deploy import Surroundings, accept
 from serai_scheduler.nodes import NodeBook
 from serai_scheduler.orders import Orders
@@ -54,7 +55,7 @@ class BoundedEngine(SimEngine):
         """
         ready = [one.id for one in self.replicas if one.state is ReplicaState.READY]
         for replica in self._rng.sample(ready, round(share * len(ready))):
-            ended_at_s = self._clock.wall()
+            ended_at_s = self.clock.wall()
             self._change(replica, state=ReplicaState.LOST, servers=(), ended_at_s=ended_at_s)
 
     async def observe(self) -> Sequence[Replica]:
