@@ -75,10 +75,15 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """An API in Serai's form, and what its writer must be told."""
+    """An API in Serai's form, and what its writer must be told.
+
+    `policy_for` is the key for which Cortex's rule was taken, "" where a policy is named or none is
+    needed.
+    """
 
     node: Mapping
     remarks: tuple[Remark, ...] = ()
+    policy_for: str = ""
 
 
 def convert(node: Mapping) -> Converted:
@@ -86,7 +91,7 @@ def convert(node: Mapping) -> Converted:
     conversion = _Conversion(node)
     for step in STEPS:
         step(conversion)
-    return Converted(conversion.node, tuple(conversion.remarks))
+    return Converted(conversion.node, tuple(conversion.remarks), conversion.policy_for)
 
 
 class _Conversion:
@@ -95,6 +100,7 @@ class _Conversion:
     def __init__(self, node: Mapping) -> None:
         self.node = node
         self.remarks: list[Remark] = []
+        self.policy_for = ""
 
     def take(self, *keys: str) -> Entry | None:
         """Remove a key and return it; None where it is not written."""
@@ -191,8 +197,17 @@ def _policy(conversion: _Conversion) -> None:
             policy = Scalar(entry.mark, "cortex", "cortex")
             named = Entry("policy", entry.mark, policy)
             conversion.put(("autoscaling", "policy"), named, "autoscaling.policy")
-            conversion.tell(entry, f"autoscaling.{entry.key}", _CORTEX_DECIDES)
+            conversion.policy_for = _as_written(entry)
+            conversion.tell(entry, conversion.policy_for, _CORTEX_DECIDES)
             return
+
+
+def _as_written(entry: Entry) -> str:
+    """Return the path of a key of `autoscaling` as its writer has it; of several, of the first."""
+    value = entry.value
+    if entry.key == "cortex" and isinstance(value, Mapping) and value.entries:
+        value = value.entries[0].value
+    return value.origin or f"autoscaling.{entry.key}"
 
 
 def _counts_waiting(conversion: _Conversion, entry: Entry) -> bool:

@@ -16,6 +16,7 @@ from serai.spec.nodes import Sequence as ListNode
 from serai.spec.parse import MOST_FILE_BYTES, parse
 from serai.spec.problems import LoadedSpecs, Note, Problem, SpecError
 from serai.spec.read import FAILED, Reader
+from serai.spec.scaling_rules import POLICY
 from serai.spec.types import LATER_KINDS, MOST_APIS, ApiSpec
 
 FILE_NAMES = ("serai.yaml", "cortex.yaml")
@@ -116,6 +117,8 @@ class _Draft:
     reader: Reader
     spec: ApiSpec | None
     remarks: tuple[cortex.Remark, ...] = ()
+    policy_for: str = ""
+    """The key for which Cortex's rule is taken though no policy is named."""
 
     def findings(self, folder: FilePath | None) -> Iterator[Finding]:
         """Yield all that is wrong with it alone."""
@@ -139,6 +142,9 @@ class _Draft:
         text = self.reader.texts.get(finding.path)
         if finding.found and text:  # Quantities as they were written, not as they are counted.
             finding = replace(finding, found=text)
+        if self.policy_for and POLICY in finding.others:
+            message = f"{finding.message} (`policy: cortex` is taken for `{self.policy_for}`)"
+            finding = replace(finding, message=message)
         return _problem(finding, file, mark, path)
 
     def notes(self, file: str) -> Iterator[Note]:
@@ -219,7 +225,7 @@ def _draft(node: Mapping, index: int) -> _Draft:
     converted = cortex.convert(node)
     spec = reader.read(converted.node, spec_type())
     spec = None if spec is FAILED else _with_concurrency(spec, reader)
-    return _Draft(label, reader, spec, converted.remarks)
+    return _Draft(label, reader, spec, converted.remarks, converted.policy_for)
 
 
 def _with_concurrency(spec: ApiSpec, reader: Reader) -> ApiSpec:

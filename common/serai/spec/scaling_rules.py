@@ -27,7 +27,7 @@ QUEUE_COUNTS = ("cortex", OWN)
 """Policies that count waiting requests too, so that a target may lie above what runs at once."""
 
 _BLOCK = "autoscaling"
-_POLICY: Path = (_BLOCK, "policy")
+POLICY: Path = (_BLOCK, "policy")
 _LOW: Path = (_BLOCK, "min_replicas")
 _HIGH: Path = (_BLOCK, "max_replicas")
 
@@ -44,7 +44,7 @@ def scaling_findings(scaling: Autoscaling, per_replica: int, queue: int) -> Iter
     else:
         message = f"{shown(scaling.policy)} is not a policy"
         hint = nearest(scaling.policy, POLICIES)
-        yield Finding(_POLICY, message, allowed=ALLOWED_POLICIES, hint=hint)
+        yield Finding(POLICY, message, allowed=ALLOWED_POLICIES, hint=hint)
     yield from _steps(scaling)
     for index, window in enumerate(scaling.schedule):
         yield from _scheduled(window, (_BLOCK, "schedule", index), scaling)
@@ -87,14 +87,14 @@ def _unused(scaling: Autoscaling, kind: str) -> Iterator[Finding]:
                 f"policy `{scaling.policy}` has no use for {what}; remove {what}, or set"
                 f" `policy` to {named}"
             )
-            yield Finding((_BLOCK, key), message, others=(_POLICY,), at_key=True)
+            yield Finding((_BLOCK, key), message, others=(POLICY,), at_key=True)
 
 
 def _target(scaling: Autoscaling, kind: str, per_replica: int, queue: int) -> Iterator[Finding]:
     target = scaling.target_in_flight
     if target is None or kind not in USED_BY["target_in_flight"]:
         return
-    others: tuple[Path, ...] = (("concurrency", "per_replica"), ("concurrency", "queue"), _POLICY)
+    others: tuple[Path, ...] = (("concurrency", "per_replica"), ("concurrency", "queue"), POLICY)
     path: Path = (_BLOCK, "target_in_flight")
     if kind in QUEUE_COUNTS and target > per_replica + queue:
         message = "more than can run and wait (`concurrency.per_replica` and `queue`)"
@@ -115,10 +115,10 @@ def _window(scaling: Autoscaling, kind: str) -> Iterator[Finding]:
     window_s = scaling.window.seconds
     if kind == "cortex" and (window_s < 10 or window_s % 10):
         message, allowed = "Cortex's rule looks every 10 seconds", "a multiple of 10s"
-        yield Finding(path, message, str(scaling.window), allowed, others=(_POLICY,))
+        yield Finding(path, message, str(scaling.window), allowed, others=(POLICY,))
     if kind == "kpa" and window_s > 3600:
         message = "longer than the rule of Knative allows"
-        yield Finding(path, message, str(scaling.window), "6s to 1h", others=(_POLICY,))
+        yield Finding(path, message, str(scaling.window), "6s to 1h", others=(POLICY,))
 
 
 def _steps(scaling: Autoscaling) -> Iterator[Finding]:
