@@ -9,7 +9,9 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,17 @@ from tests.cluster.observe import sweep
 from tests.cluster.serai_cluster import SeraiCluster, serai_cluster
 from tests.cluster.steady import (
     API,
+    CUT_MAY_LOSE,
     MORE_REPLICAS,
     NEXT_LEADER_LIMIT_S,
+    ONCE,
+    ONCE_REPLICAS,
     RATE,
     REPLICAS,
+    SLOW_LINK_S,
     change,
+    delete_once,
+    deploy_once,
     has_left,
     inhabit,
     insist,
@@ -39,18 +47,34 @@ from tests.support.wait import until
 
 SHORT_S, LONG_S = 60.0, 120.0
 BACK_LIMIT_S = 120.0
+BURST, BURST_BODY = 20, b'{"takes_s": 2}'
+"""Requests at once, which a new leader has to be told of."""
 
 Fault = Callable[[SeraiCluster, Traffic], dict[str, Figure]]
 """Does it and mends it; returns what it measured meanwhile."""
 
 
 def leader_killed(serai: SeraiCluster, traffic: Traffic) -> dict[str, Figure]:
-    """Say when the next one acts: its first fenced write raises the epoch."""
+    """Say when the next one acts (its first fenced write raises the epoch) and knows the demand."""
+    scale(serai, REPLICAS)  # else the burst would raise the count
     first, epoch = serai.leader(), serai.epoch()
+    traffic.burst(BURST, BURST_BODY)
+    until(lambda: demand(serai, first) >= BURST, BACK_LIMIT_S)
     serai.schedulers[first].kill()
     found = seconds_until(lambda: serai.epoch() > epoch)
+    leaders = [name for name in serai.schedulers if name != first]
+    known = seconds_until(lambda: max(demand(serai, name) for name in leaders) >= BURST)
     serai.schedulers[first].start()
-    return {"next_leader_s": found}
+    return {"next_leader_s": found, "demand_known_after_s": known}
+
+
+def demand(serai: SeraiCluster, through: str) -> int:
+    """Return the most requests at once that a scheduler knows of the last 15 minutes."""
+    with suppress(OSError):
+        told = serai.ask(through, f"/v1/apis/{API}")
+        if told.status == 200:
+            return told.json().get("peak_15_min") or 0
+    return 0
 
 
 def schedulers_away(serai: SeraiCluster, traffic: Traffic) -> dict[str, Figure]:
@@ -150,6 +174,26 @@ def node_cut_off(serai: SeraiCluster, traffic: Traffic) -> dict[str, Figure]:
     return {"replaced_elsewhere_s": found}
 
 
+def node_cut_off_once(serai: SeraiCluster, traffic: Traffic) -> dict[str, Figure]:
+    """The same where requests may not be repeated: what was under way on the node is lost."""
+    node = serai.machines.machines["client3"]
+    node.host.cut()
+    found = seconds_until(
+        lambda: serai.serves(ONCE, ONCE_REPLICAS) and not serai.replicas_on(ONCE, "client3")
+    )
+    node.host.mend()
+    return {"replaced_elsewhere_s": found, "may_lose": CUT_MAY_LOSE}
+
+
+def link_slow(serai: SeraiCluster, traffic: Traffic) -> dict[str, Figure]:
+    """Change what runs while all that a node with a gateway sends and gets comes late."""
+    with tempfile.TemporaryDirectory() as folder:
+        began_s = time.monotonic()
+        with serai.machines.machines["client1"].host.slowed(SLOW_LINK_S):
+            extra = change(serai, project(Path(folder), "slow link"))
+        return {"changed_s": time.monotonic() - began_s, "starts_too_many": len(extra)}
+
+
 def gateway_killed(serai: SeraiCluster, traffic: Traffic) -> dict[str, Figure]:
     may_lose = kill_gateway(serai, "client2", traffic)
     time.sleep(2.0)
@@ -187,34 +231,61 @@ def answers_wrong(faults: Faults) -> Fault:
     return fault
 
 
+@contextmanager
+def usual(_: SeraiCluster) -> Iterator[str]:
+    """Have the API that is there anyway."""
+    yield API
+
+
+@contextmanager
+def once(serai: SeraiCluster) -> Iterator[str]:
+    """Have an API whose requests may not be repeated, with a replica on client3."""
+    with tempfile.TemporaryDirectory() as folder:
+        deploy_once(serai, Path(folder), "client3")
+    try:
+        yield ONCE
+    finally:
+        delete_once(serai)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A fault, what its figures have to hold, and the API that is asked meanwhile.
+
+    A fault that tells `may_lose` may lose as many requests; no other may lose any.
+    """
+
+    fault: Fault
+    limits: dict[str, Limit] = field(default_factory=dict)
+    api: Callable[[SeraiCluster], AbstractContextManager[str]] = usual
+
+
+NEXT_LEADER = {"next_leader_s": at_most(NEXT_LEADER_LIMIT_S)}
+REPORTS_AGAIN = {"reports_again_s": at_most(3.0)}
 NONE_TWICE = {"starts_too_many": exactly(0)}
-FAULTS: dict[str, tuple[Fault, dict[str, Limit]]] = {
-    "leader-killed": (leader_killed, {"next_leader_s": at_most(NEXT_LEADER_LIMIT_S)}),
-    "leader-paused": (
-        leader_paused,
-        {
-            "next_leader_s": at_most(NEXT_LEADER_LIMIT_S),
-            "changes_of_the_paused": exactly(0),
-            **NONE_TWICE,
-        },
+TRIALS = {
+    "leader-killed": Trial(leader_killed, {**NEXT_LEADER, "demand_known_after_s": at_most(2.0)}),
+    "leader-paused": Trial(
+        leader_paused, {**NEXT_LEADER, **NONE_TWICE, "changes_of_the_paused": exactly(0)}
     ),
-    "schedulers-away": (schedulers_away, {"next_leader_s": at_most(NEXT_LEADER_LIMIT_S)}),
-    "nomad-leader-killed": (server_killed("nomad", NOMAD_PORT), {}),
-    "nomad-servers-away": (servers_away("nomad"), {}),
-    "consul-leader-killed": (server_killed("consul", CONSUL_PORT), {}),
-    "consul-servers-away": (servers_away("consul"), {"back_s": at_most(10.0)}),
-    "agent-killed": (agent_killed, {"reports_again_s": at_most(3.0)}),
-    "agent-paused": (agent_paused, {"reports_again_s": at_most(3.0)}),
-    "replica-killed": (replica_killed, {"replaced_beyond_start_s": at_most(3.0)}),
-    "node-drained": (node_drained, {}),
-    "node-cut-off": (node_cut_off, {}),
-    "gateway-drained": (gateway_drained, {}),
-    "gateway-killed": (gateway_killed, {}),
-    "answers-late": (answers_wrong(Faults(late_s=0.5)), NONE_TWICE),
-    "answers-doubled": (answers_wrong(Faults(doubled=1.0)), NONE_TWICE),
-    "answers-lost": (answers_wrong(Faults(lost=0.2)), NONE_TWICE),
+    "schedulers-away": Trial(schedulers_away, NEXT_LEADER),
+    "nomad-leader-killed": Trial(server_killed("nomad", NOMAD_PORT)),
+    "nomad-servers-away": Trial(servers_away("nomad")),
+    "consul-leader-killed": Trial(server_killed("consul", CONSUL_PORT)),
+    "consul-servers-away": Trial(servers_away("consul"), {"back_s": at_most(10.0)}),
+    "agent-killed": Trial(agent_killed, REPORTS_AGAIN),
+    "agent-paused": Trial(agent_paused, REPORTS_AGAIN),
+    "replica-killed": Trial(replica_killed, {"replaced_beyond_start_s": at_most(3.0)}),
+    "node-drained": Trial(node_drained),
+    "node-cut-off": Trial(node_cut_off),
+    "node-cut-off-once": Trial(node_cut_off_once, api=once),
+    "link-slow": Trial(link_slow, NONE_TWICE),
+    "gateway-drained": Trial(gateway_drained),
+    "gateway-killed": Trial(gateway_killed),
+    "answers-late": Trial(answers_wrong(Faults(late_s=0.5)), NONE_TWICE),
+    "answers-doubled": Trial(answers_wrong(Faults(doubled=1.0)), NONE_TWICE),
+    "answers-lost": Trial(answers_wrong(Faults(lost=0.2)), NONE_TWICE),
 }
-"""A fault that tells `may_lose` had as many requests in flight; no other may lose any."""
 
 
 def seconds_until(holds: Callable[[], bool]) -> float:
@@ -225,11 +296,13 @@ def seconds_until(holds: Callable[[], bool]) -> float:
 
 def measure(serai: SeraiCluster, name: str) -> tuple[bool, Traffic]:
     """Do one fault under load and keep its figures; say whether every limit held."""
-    fault, limits = FAULTS[name]
+    trial = TRIALS[name]
     until(lambda: settled(serai), BACK_LIMIT_S, f"not as wanted before {name}: {serai.logs()}")
-    with steady(serai.gateways, f"/{API}", RATE) as traffic:
+    with trial.api(serai) as api, steady(serai.gateways, f"/{api}", RATE) as traffic:
         until(lambda: traffic.answered > RATE, 30.0)
-        told = fault(serai, traffic)
+        told = trial.fault(serai, traffic)
+        may_lose = told.get("may_lose", 0)
+        assert isinstance(may_lose, int)
         back_s = seconds_until(lambda: settled(serai))
         before = traffic.answered
         until(lambda: traffic.answered > before + RATE, 30.0)
@@ -243,13 +316,13 @@ def measure(serai: SeraiCluster, name: str) -> tuple[bool, Traffic]:
         "orphans": len(orphans),
         "first_orphan": orphans[0] if orphans else "none",
     }
-    usual = {"requests_lost": at_most(told.get("may_lose", 0)), "orphans": exactly(0)}
-    held = finish(f"faults-{name}", figures, {**usual, **limits})
+    always = {"requests_lost": at_most(may_lose), "orphans": exactly(0)}
+    held = finish(f"faults-{name}", figures, {**always, **trial.limits})
     return held, traffic
 
 
 def main() -> None:
-    names = sys.argv[1:] or list(FAULTS)
+    names = sys.argv[1:] or list(TRIALS)
     held: dict[str, bool] = {}
     sent = lost = 0
     with tempfile.TemporaryDirectory() as folder, serai_cluster(Path(folder) / "six") as serai:

@@ -1,7 +1,8 @@
 """Machines of a network on one: namespaces on a bridge, each with an address of its own.
 
-A link is cut by taking its end at the bridge down, as a pulled cable does. What a killed test run
-left is removed by the next one: the names hold the process id of their owner.
+A link is cut by taking its end at the bridge down, as a pulled cable does; it is slowed by carrying
+its frames. What a killed test run left is removed by the next one: the names hold the process id of
+their owner.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ from pathlib import Path
 import psutil
 
 from tests.cluster.agents import Agent
+from tests.cluster.slow_link import carried
 
 NAMES = Path("/var/run/netns")
 PREFIX = "serai-test"
@@ -72,6 +74,24 @@ class Host:
     def mend(self) -> None:
         """Plug it in again."""
         run("ip", "link", "set", self._link, "up")
+
+    @contextmanager
+    def slowed(self, delay_s: float) -> Iterator[None]:
+        """Let all that it sends and gets be so much late for as long as the block lasts."""
+        near, far = f"{self._link}n", f"{self._link}f"
+        run("ip", "link", "add", near, "type", "veth", "peer", "name", far)
+        try:
+            for end in (near, self._link):  # else this machine answers what only passes through it
+                run("ip", "link", "set", end, "arp", "off")
+            run("ip", "link", "set", far, "master", self._bridge, "up")
+            run("ip", "link", "set", self._link, "nomaster")
+            run("ip", "link", "set", near, "up")
+            with carried(self._link, near, delay_s):
+                yield
+        finally:
+            run("ip", "link", "delete", near)
+            run("ip", "link", "set", self._link, "arp", "on")
+            run("ip", "link", "set", self._link, "master", self._bridge, "up")
 
     def listen(self, port: int) -> socket.socket:
         """Return a socket of this process that listens on the machine's loopback."""

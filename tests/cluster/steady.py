@@ -7,7 +7,7 @@ from pathlib import Path
 
 from serai_scheduler.nomad.names import JobName, job_id
 from tests.cluster.links import Links
-from tests.cluster.observe import allocations
+from tests.cluster.observe import allocations, sweep
 from tests.cluster.serai_cluster import TTL_S, SeraiCluster
 from tests.cluster.starts import superfluous
 from tests.support.gateway_traffic import Traffic
@@ -36,7 +36,17 @@ CHECK_LIMIT_S = 3.0
 """Until a gateway's own check takes a replica out whose node says nothing any more."""
 CUT_MAY_LOSE = PER_REPLICA + int(CHECK_LIMIT_S * RATE / ONCE_REPLICAS)
 BEGUN_MEANWHILE = 1
-PREDICTOR = "class Predictor:\n    def predict(self, payload):\n        return 'fine'\n"
+SLOW_LINK_S = 0.25
+"""How late all is that a node with a slow link sends and gets."""
+PREDICTOR = """\
+import time
+
+
+class Predictor:
+    def predict(self, payload):
+        time.sleep(payload.get("takes_s", 0))
+        return "fine"
+"""
 
 
 def project(folder: Path, remark: str = "") -> Path:
@@ -81,6 +91,13 @@ def deploy_once(serai: SeraiCluster, folder: Path, node: str) -> None:
     until(lambda: serai.serves(ONCE, ONCE_REPLICAS), CHANGE_LIMIT_S)
     _open(serai, [node])
     assert len(serai.replicas_on(ONCE, node)) == 1
+
+
+def delete_once(serai: SeraiCluster) -> None:
+    """Delete it; return once nothing is left of it."""
+    insist(serai, "delete", ONCE, "-y")
+    until(lambda: serai.ask(serai.leader(), f"/v1/apis/{ONCE}").status == 404, 60.0)
+    until(lambda: settled(serai) and not sweep(serai), 60.0, lambda: "\n".join(sweep(serai)))
 
 
 def change(serai: SeraiCluster, project: Path, through: str = "server1") -> list[str]:

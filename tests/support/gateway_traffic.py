@@ -16,6 +16,7 @@ import aiohttp
 
 ANSWER_LIMIT_S = 30.0
 CONNECT_LIMIT_S = 1.0
+BODY = b"{}"
 
 
 @dataclass
@@ -31,6 +32,12 @@ class Traffic:
     """How many a test allows to be lost."""
     in_flight: Counter[str] = field(default_factory=Counter)
     """How many requests each gateway has at this moment."""
+    extra: list[bytes] = field(default_factory=list)
+    """Bodies of requests that are to be sent at once, beside the steady ones."""
+
+    def burst(self, count: int, body: bytes) -> None:
+        """Send so many at once."""
+        self.extra = [body] * count
 
 
 @contextmanager
@@ -55,22 +62,27 @@ async def _send(path: str, rate: float, traffic: Traffic, stop: threading.Event)
         ) as session,
         asyncio.TaskGroup() as group,
     ):  # fmt: skip
-        began_s = time.monotonic()  # noqa: TID251  # real traffic in real time
+        began_s, steady_ones = time.monotonic(), 0  # noqa: TID251  # real traffic in real time
         while not stop.is_set():
-            group.create_task(_one(session, path, traffic, traffic.sent))
-            traffic.sent += 1
-            due_s = began_s + traffic.sent / rate
+            extra, traffic.extra = traffic.extra, []
+            for body in (BODY, *extra):
+                group.create_task(_one(session, path, traffic, traffic.sent, body))
+                traffic.sent += 1
+            steady_ones += 1
+            due_s = began_s + steady_ones / rate
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))  # noqa: TID251
 
 
-async def _one(session: aiohttp.ClientSession, path: str, traffic: Traffic, number: int) -> None:
+async def _one(
+    session: aiohttp.ClientSession, path: str, traffic: Traffic, number: int, body: bytes
+) -> None:
     last = ""
     gateways = list(traffic.gateways)
     for turn in range(len(gateways)):
         gateway = gateways[(number + turn) % len(gateways)]
         traffic.in_flight[gateway] += 1
         try:
-            async with session.post(gateway + path, data=b"{}") as response:
+            async with session.post(gateway + path, data=body) as response:
                 text = await response.text()
                 if response.status == 200:
                     traffic.answered += 1

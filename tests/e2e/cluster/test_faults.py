@@ -29,8 +29,10 @@ from tests.cluster.steady import (
     PER_REPLICA,
     RATE,
     REPLICAS,
+    SLOW_LINK_S,
     change,
     code,
+    delete_once,
     deploy_once,
     has_left,
     inhabit,
@@ -276,9 +278,15 @@ def test_a_node_whose_requests_may_not_be_repeated_is_cut_off(
         node.host.mend()
         until(lambda: takes(serai, "client3"), 60.0)
     assert len(sent.lost) <= CUT_MAY_LOSE, sent.lost
-    insist(serai, "delete", ONCE, "-y")
-    until(lambda: serai.ask(serai.leader(), f"/v1/apis/{ONCE}").status == 404, 60.0)
-    until(lambda: settled(serai) and not sweep(serai), 60.0, lambda: "\n".join(sweep(serai)))
+    delete_once(serai)
+
+
+def test_a_node_with_a_gateway_has_a_slow_link(
+    serai: SeraiCluster, traffic: Traffic, tmp_path: Path
+) -> None:
+    """Reports, Nomad's and Consul's talk, routes, checks and half of all requests come late."""
+    with serai.machines.machines["client1"].host.slowed(SLOW_LINK_S):
+        assert change(serai, project(tmp_path, "slow link")) == []
 
 
 def test_a_gateway_is_drained_and_started_again(serai: SeraiCluster, traffic: Traffic) -> None:

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -12,6 +13,17 @@ import pytest
 from tests.cluster.network import Host, network, run
 from tests.support.wait import until
 
+SLOW_S = 0.1
+MESSAGE = bytes(10_000)
+ECHO = """
+import socket, threading
+def echo(one):
+    while data := one.recv(65536):
+        one.sendall(data)
+listening = socket.create_server(("0.0.0.0", 9000))
+while True:
+    threading.Thread(target=echo, args=(listening.accept()[0],), daemon=True).start()
+"""
 SERVE = "import http.server as h; h.test(bind='0.0.0.0', port=9000)"
 
 
@@ -42,6 +54,31 @@ def test_machines_see_each_other_until_a_link_is_cut(tmp_path: Path) -> None:
     process.wait(5)
     assert str(made.owner) not in run("ip", "netns", "list") + run("ip", "link")
     assert made.bridge not in run("iptables", "-S", "FORWARD")
+
+
+def test_a_link_is_slowed_also_for_what_is_connected_already(tmp_path: Path) -> None:
+    with network() as made:
+        one, two = made.add("one"), made.add("two")
+        echo = two.agent(tmp_path / "echo", [sys.executable, "-c", ECHO])
+        echo.start()
+        until(lambda: reaches(one, two.address))
+        with socket.create_connection((two.address, 9000), 2) as connected:
+            assert round_trip_s(connected) < SLOW_S
+            with two.slowed(SLOW_S):
+                assert 2 * SLOW_S < round_trip_s(connected) < 6 * SLOW_S
+                assert reaches(one, two.address)
+            assert round_trip_s(connected) < SLOW_S
+        echo.kill()
+
+
+def round_trip_s(connected: socket.socket) -> float:
+    """Send what takes many frames, and wait until all of it has come back."""
+    began_s = time.monotonic()  # noqa: TID251  # real lines take real time
+    connected.sendall(MESSAGE)
+    left = len(MESSAGE)
+    while left:
+        left -= len(connected.recv(left))
+    return time.monotonic() - began_s  # noqa: TID251
 
 
 def test_a_socket_of_the_test_listens_in_a_machine() -> None:
