@@ -11,6 +11,7 @@ from serai.operator import (
     NodeWish,
     PlanAnswer,
     ReplicaStatus,
+    StartProgress,
 )
 from serai_cli.quantities import ago, count, milliseconds, rate, size
 from serai_cli.tables import PLAIN, Column, Look, table
@@ -35,6 +36,14 @@ STATE_COLOURS: dict[str, str] = {
     "silent": RED,
     "serving": GREEN,
     "candidate": YELLOW,
+}
+
+PHASES_UNDER_WAY = {
+    "placed": "waits for a place",
+    "environment": "gets its environment and bundle",
+    "process": "starts",
+    "loaded": "loads",
+    "ready": "starts its other processes",
 }
 
 
@@ -204,9 +213,19 @@ def _replica_row(one: ReplicaStatus, now_s: float) -> list[str]:
 def _ending(one: ReplicaStatus) -> str:
     replica = one.replica
     how = str(replica.exit) if replica.exit and replica.state is ReplicaState.FAILED else ""
-    return "; ".join(
-        part for part in (replica.reason, how if how not in replica.reason else "") if part
-    )
+    progress = progress_of(one.start) if one.start is not None else ""
+    told = (replica.reason, how if how not in replica.reason else "", progress)
+    return "; ".join(part for part in told if part)
+
+
+def progress_of(start: StartProgress) -> str:
+    """Return what a start has taken so far, phase by phase, and how long it may take yet."""
+    *done, (now, so_far_s) = start.took_s.items() or [("", 0.0)]
+    took = [f"{phase} {ago(took_s)}" for phase, took_s in done if took_s >= 1.0]
+    took.append(f"{PHASES_UNDER_WAY.get(now, now)} for {ago(so_far_s)}")
+    if start.left_s is None:
+        return ", ".join(took) + "; longer than usual"
+    return ", ".join(took) + (f"; about {ago(start.left_s)} to go" if start.left_s >= 1.0 else "")
 
 
 def versions(described: ApiDescription, now_s: float, look: Look = PLAIN) -> list[str]:

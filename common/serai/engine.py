@@ -37,6 +37,7 @@ class EngineNode(Value):
     `closed` says that somebody has closed it on purpose, by Serai or by the engine's own means;
     `drains` that the engine moves its replicas away by itself, and ends those that are left at
     `drain_until_s` (wall clock; None for never, or unknown). `version` is that of the engine there.
+    `node_class` is what operators call nodes of its kind, "" for nothing.
     """
 
     name: str
@@ -46,6 +47,7 @@ class EngineNode(Value):
     drains: bool = False
     drain_until_s: float | None = None
     version: str = ""
+    node_class: str = ""
 
 
 class Engine(Protocol):

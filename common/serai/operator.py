@@ -163,13 +163,28 @@ class ApiList(Value):
     apis: tuple[ApiStatus, ...]
 
 
+class StartProgress(Value):
+    """How far a replica that starts has come, in seconds.
+
+    `took_s` tells how long each phase took, in order; the last is under way. The phases are placed,
+    environment, process, loaded and ready, each named by what ends it. `left_s` is how long it is
+    likely to take yet, None once it takes far longer than usual. `cache` is warm on a node where
+    its version has been ready before.
+    """
+
+    took_s: dict[str, float]
+    left_s: float | None
+    cache: str = "cold"
+
+
 class ReplicaStatus(Value):
-    """One replica with what it uses (None where unknown)."""
+    """One replica with what it uses (None where unknown); `start` is None unless it starts."""
 
     replica: Replica
     cpu_cores: float | None = None
     memory_bytes: int | None = None
     in_flight: int | None = None
+    start: StartProgress | None = None
 
 
 class VersionStatus(Value):

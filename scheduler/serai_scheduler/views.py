@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from serai.model import ApiState, Replica, ReplicaState
-from serai.operator import ApiDescription, ApiStatus, ReplicaStatus, VersionStatus
+from serai.operator import ApiDescription, ApiStatus, ReplicaStatus, StartProgress, VersionStatus
 from serai.report import ReplicaUsage
 from serai_scheduler.record import StoredApi, wanted_replicas
 from serai_scheduler.status import ready_count, state_of
 from serai_scheduler.traffic import TrafficBook
 
+NONE_START: Mapping[str, StartProgress] = {}
 AT_REST = (ApiState.LIVE, ApiState.IDLE, ApiState.DELETING)
 
 
@@ -90,15 +91,19 @@ def description_of(
     in_flight: Mapping[str, int],
     now_s: float,
     wall_s: float,
+    starts: Mapping[str, StartProgress] = NONE_START,
 ) -> ApiDescription:
-    """Return everything about one API, with its status in it; `now_s` is monotonic."""
+    """Return everything about one API, with its status in it; `now_s` is monotonic.
+
+    `starts` tells by replica how far those have come that start.
+    """
     record = stored.record
     versions = sorted(stored.versions.values(), key=lambda v: v.number, reverse=True)
     return ApiDescription(
         status=status,
         spec=record.spec,
         replicas=tuple(
-            _replica_status(r, usage.get(r.id), in_flight)
+            _replica_status(r, usage.get(r.id), in_flight, starts.get(r.id))
             for r in sorted(replicas, key=lambda r: (not r.alive, -r.created_at_s, r.id))
         ),
         versions=tuple(
@@ -117,13 +122,17 @@ def description_of(
 
 
 def _replica_status(
-    replica: Replica, usage: ReplicaUsage | None, in_flight: Mapping[str, int]
+    replica: Replica,
+    usage: ReplicaUsage | None,
+    in_flight: Mapping[str, int],
+    start: StartProgress | None,
 ) -> ReplicaStatus:
     return ReplicaStatus(
         replica=replica,
         cpu_cores=usage.cpu_cores if usage else None,
         memory_bytes=usage.memory_bytes if usage else None,
         in_flight=in_flight.get(replica.id),
+        start=start,
     )
 
 

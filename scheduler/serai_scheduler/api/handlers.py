@@ -156,6 +156,7 @@ class Handlers:
                 scheduler.traffic.view(now_s).in_flight,
                 now_s,
                 scheduler.clock.wall(),
+                scheduler.autoscaler.progress(name),
             )
         )
 

@@ -2,14 +2,17 @@
 
 import asyncio
 import logging
+from collections.abc import Set
 
 from serai.clock import Clock
 from serai.decisions import ScaleDecision
+from serai.operator import StartProgress
 from serai_scheduler.autoscale.account import account_of, worth_keeping
 from serai_scheduler.autoscale.learned import told
 from serai_scheduler.autoscale.memory import Memory
 from serai_scheduler.autoscale.scaler import Past, Scaler, Seen, Verdict, unheard
 from serai_scheduler.autoscale.start_up import TIMES_OF_ALL, Times
+from serai_scheduler.autoscale.starts import Starts
 from serai_scheduler.ledger import Ledger
 from serai_scheduler.reconcile import Reconciler
 from serai_scheduler.record import ApiRecord, StoredApi
@@ -45,6 +48,7 @@ class Autoscaler:
         self._traffic = traffic
         self._reconciler = reconciler
         self._everyone = Times(TIMES_OF_ALL)
+        self._starts: dict[str, Starts] = {}
         self._scalers: dict[str, Scaler] = {}
         self._memory = Memory(state, epoch)
         self._ledger = ledger
@@ -64,6 +68,7 @@ class Autoscaler:
         }
         if not await self._memory.recall():
             return
+        self._note_starts(now_s, apis.keys())
         asked: dict[str, int] = {}
         names = list(serving)
         for first in range(0, len(names), AT_ONCE):
@@ -83,6 +88,11 @@ class Autoscaler:
                 book.pop(gone, None)
         self._reconciler.ask(asked)
 
+    def progress(self, api: str) -> dict[str, StartProgress]:
+        """Return by replica how far each start of an API has come."""
+        starts = self._starts.get(api)
+        return starts.progress(self._clock.now()) if starts is not None else {}
+
     async def keep_learned(self) -> None:
         """Keep what was learned of those whose turn it is, for the next leader."""
         now_s, wall_s = self._clock.now(), self._clock.wall()
@@ -91,6 +101,16 @@ class Autoscaler:
         if kept := {name: one for name, one in learned.items() if one is not None}:
             await self._memory.keep(kept, now_s)
         await self._memory.forget_others(self._state.apis.keys() | self._state.faults.keys())
+
+    def _note_starts(self, now_s: float, apis: Set[str]) -> None:
+        for gone in self._starts.keys() - apis - self._state.faults.keys():
+            del self._starts[gone]
+        if self._reconciler.blind:
+            return
+        classes = {one.name: one.node_class for one in self._reconciler.nodes}
+        for name in apis:
+            starts = self._starts.setdefault(name, Starts(self._everyone))
+            starts.note(now_s, self._reconciler.by_api.get(name, ()), classes)
 
     async def _scale(self, now_s: float, stored: StoredApi, known: bool) -> int:
         verdict = self._judge(now_s, stored, known)
@@ -120,7 +140,7 @@ class Autoscaler:
             if not known and name in self._memory.before:
                 return unheard(seen)  # what the gateways remember of it has not come yet
             past = self._past(name, seen.wall_s) if name in self._memory.before else None
-            scaler = self._scalers[name] = Scaler(now_s, self._everyone, past)
+            scaler = self._scalers[name] = Scaler(now_s, self._starts[name], past)
         return scaler.tick(now_s, seen)
 
     def _past(self, name: str, wall_s: float) -> Past:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from serai.model import Replica, ReplicaState
+from serai.model import Replica
 from serai.spec.scaling import Autoscaling
 from serai_scheduler.autoscale.decide import Limits, bounded
 from serai_scheduler.autoscale.history import Sample
@@ -25,13 +25,13 @@ from serai_scheduler.autoscale.policies.serai import Serai
 from serai_scheduler.autoscale.rules import fresh_history, limits_of, policy_of, rule_of
 from serai_scheduler.autoscale.schedule import Running, window_at
 from serai_scheduler.autoscale.signals import Signals, Supply
-from serai_scheduler.autoscale.start_up import PRIOR_S, Start, StartUp, Times
+from serai_scheduler.autoscale.start_up import PRIOR_S
+from serai_scheduler.autoscale.starts import Starts
 from serai_scheduler.autoscale.steps import Steps
 from serai_scheduler.record import ApiRecord
 from serai_scheduler.status import serving
 from serai_scheduler.traffic import Counted
 
-ASKED_AGAIN_S = 10.0
 Cause = Literal["policy", "fixed", "pinned", "unknown"]
 """What a count comes from: a policy, the user (`policy: fixed` or `serai scale`), or from before,
 because what the gateways or the engine would tell is unknown."""
@@ -93,24 +93,20 @@ class Past:
 
 
 class Scaler:
-    """Learns how long starts take, feeds the policy, and keeps to the steps that are allowed.
+    """Feeds the policy, and keeps to the steps that are allowed; `starts` are those of the API.
 
     `past` is None for an API that has just begun to serve.
     """
 
-    def __init__(self, now_s: float, everyone: Times, past: Past | None) -> None:
+    def __init__(self, now_s: float, starts: Starts, past: Past | None) -> None:
         self._past = past
-        self.start_up = StartUp(everyone)
+        self._starts = starts
         if past is not None:
-            resume_start_up(self.start_up, past.found, now_s)
+            resume_start_up(starts.learned, past.found, now_s)
         self._signals = Signals()
         self._steps = Steps()
         self._rule: Autoscaling | None = None
         self._policy: Policy | None = None
-        self._start_up_s: tuple[float, float] | None = None
-        """When it was last asked how long a start takes, and the answer."""
-        self._starts: dict[str, float] = {}
-        """Since when each replica that is not ready yet is seen."""
         self._last: tuple[Decided, Sample] | None = None
 
     def tick(self, now_s: float, seen: Seen) -> Verdict:
@@ -119,12 +115,12 @@ class Scaler:
         slots = float(record.spec.concurrency.per_replica)
         limits = limits_of(scaling, slots, seen.wall_s)
         self._follow_rule(now_s, seen, InForce(record.replicas, limits.target_slots))
-        coming, overdue = self._note_starts(now_s, seen)
+        coming, overdue = self._starts.coming(now_s, record.stable)
         supply = Supply(
             ready=len(serving(record, seen.replicas)),
             starting=coming,
             slots=slots,
-            start_up_s=self._start_up(now_s),
+            start_up_s=self._starts.usual_s(now_s),
             queue_limit=record.spec.concurrency.queue,
         )
         sample = self._signals.sample(now_s, seen.counted, supply)
@@ -154,7 +150,7 @@ class Scaler:
         """Return what is to outlive a restart, None where the policy has learned nothing."""
         if not isinstance(self._policy, Serai):
             return None
-        return keep(self._policy.history, self.start_up, now_s, wall_s)
+        return keep(self._policy.history, self._starts.learned, now_s, wall_s)
 
     def _follow_rule(self, now_s: float, seen: Seen, in_force: InForce) -> None:
         """Have the policy of the spec; what was learned goes over to another one of Serai's."""
@@ -173,12 +169,6 @@ class Scaler:
             history.stand(in_force.count)
         self._policy = policy_of(scaling, history)
 
-    def _start_up(self, now_s: float) -> float:
-        """Return how long a start takes; what others learn changes it only now and then."""
-        if self._start_up_s is None or now_s - self._start_up_s[0] >= ASKED_AGAIN_S:
-            self._start_up_s = now_s, self.start_up.told_s(now_s)
-        return self._start_up_s[1]
-
     def _wanted(self, record: ApiRecord, limits: Limits, known: bool) -> tuple[int, Cause]:
         if record.pinned is not None:
             return bounded(record.pinned, limits), "pinned"
@@ -187,21 +177,3 @@ class Scaler:
         if not known or self._last is None:
             return bounded(record.replicas, limits), "unknown"
         return self._last[0].wanted, "policy"
-
-    def _note_starts(self, now_s: float, seen: Seen) -> tuple[int, int]:
-        """Learn from those that came; return how many come, and how many should long have come."""
-        waiting: dict[str, float] = {}
-        starts: list[Start] = []
-        for one in seen.replicas:
-            since_s = self._starts.get(one.id, now_s)
-            if one.state is ReplicaState.READY:
-                if one.id in self._starts:
-                    self.start_up.add(now_s, "", "cold", now_s - since_s)
-                    self._start_up_s = None
-            elif one.alive and one.state is not ReplicaState.DRAINING:
-                waiting[one.id] = since_s
-                if one.version == seen.record.stable:
-                    starts.append(Start(since_s))
-        self._starts = waiting
-        coming, overdue = self.start_up.starting(now_s, starts)
-        return len(coming), len(overdue)

@@ -1,12 +1,10 @@
-"""How long a replica takes from asked for to ready, learned; and who is overdue by that.
+"""How long a replica takes from asked for to ready, learned.
 
 What is known of the very API, node class and cache state is told; for want of it what is known of
 the API and class, of the API, of all. Nothing here reads a clock: times come from the caller.
 """
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
@@ -25,24 +23,10 @@ PLACES_KEPT = 8
 ENOUGH = 3
 """So many times outweigh what is known more generally."""
 OLD_AFTER_S = 14 * 86_400.0
-OVERDUE_FACTOR = 3.0
-OVERDUE_LEAST_S = 30.0
 LONGEST_S = 86_400.0
 CLASS_LENGTH = 24
 KEPT_BYTES = 1536
 VERSION = 1
-
-PHASES = ("placed", "environment", "process", "loaded", "ready")
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """A replica that was asked for; `reached` holds when it got to each phase, if it did."""
-
-    asked_at_s: float
-    node_class: str = ""
-    cache: Cache = "cold"
-    reached: Mapping[str, float] = field(default_factory=dict)
 
 
 class KeptTime(msgspec.Struct, array_like=True, frozen=True):
@@ -125,18 +109,6 @@ class StartUp:
                 told += share * (quantile([took_s for _, took_s in level]) - told)
         return told
 
-    def starting(self, at_s: float, starts: Iterable[Start]) -> tuple[list[Start], list[Start]]:
-        """Return the starts that will come in the usual time, and those that are overdue."""
-        coming: list[Start] = []
-        overdue: list[Start] = []
-        for start in starts:
-            if "ready" in start.reached:
-                continue
-            usual_s = self.told_s(at_s, start.node_class, start.cache)
-            late_s = max(OVERDUE_LEAST_S, OVERDUE_FACTOR * usual_s)
-            (overdue if at_s - start.asked_at_s > late_s else coming).append(start)
-        return coming, overdue
-
     def keep(self, at_s: float) -> KeptStartUp:
         """Return what is to outlive a restart: as JSON at most KEPT_BYTES, the latest first."""
         places: list[KeptPlace] = []
@@ -169,13 +141,3 @@ def quantile(times_s: list[float]) -> float:
     """Return the time that most starts need at most; one wild value among many moves it little."""
     ordered = sorted(times_s)
     return ordered[min(len(ordered) - 1, int(QUANTILE * len(ordered)))]
-
-
-def phases_s(start: Start) -> dict[str, float]:
-    """Return how long each phase took that was reached, in order; clocks that jump give 0."""
-    took, before_s = {}, start.asked_at_s
-    for phase in PHASES:
-        if (reached_at_s := start.reached.get(phase)) is not None:
-            took[phase] = max(0.0, reached_at_s - before_s)
-            before_s = max(before_s, reached_at_s)
-    return took

@@ -20,7 +20,11 @@ def nodes_of(
     """
     found: dict[str, EngineNode] = {}
     for one in nodes:
-        node = msgspec.structs.replace(_node(one, deadlines), version=one.get("Version", ""))
+        node = msgspec.structs.replace(
+            _node(one, deadlines),
+            version=one.get("Version", ""),
+            node_class=one.get("NodeClass") or "",
+        )
         if node.name not in found or node.takes:
             found[node.name] = node
     return tuple(found[name] for name in sorted(found))

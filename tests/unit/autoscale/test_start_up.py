@@ -1,4 +1,4 @@
-"""How long a start takes: from the general to the particular, kept, aged, and who is overdue."""
+"""How long a start takes: from the general to the particular, kept, and aged."""
 
 import msgspec
 import pytest
@@ -9,10 +9,8 @@ from serai_scheduler.autoscale.start_up import (
     PRIOR_S,
     TIMES_OF_ALL,
     KeptStartUp,
-    Start,
     StartUp,
     Times,
-    phases_s,
 )
 
 
@@ -70,17 +68,3 @@ def test_another_versions_value_is_left_out() -> None:
     restored = StartUp()
     restored.restore(0.0, KeptStartUp(_after(5.0).keep(9.0).places, version=99))
     assert restored.told_s(0.0) == PRIOR_S
-
-
-def test_a_start_is_overdue_by_what_was_learned() -> None:
-    start_up = _after(20.0, 20.0, 20.0)
-    young, old = Start(100.0, "h100", "warm"), Start(30.0, "h100", "warm")
-    ready = Start(0.0, "h100", "warm", {"ready": 20.0})
-    assert start_up.starting(120.0, [young, old, ready]) == ([young], [old])
-
-
-def test_phases_add_up_to_the_time_to_ready() -> None:
-    reached = {"placed": 2.0, "environment": 9.0, "process": 8.5, "loaded": 12.0, "ready": 13.0}
-    took = phases_s(Start(1.0, reached=reached))
-    assert took["process"] == 0.0
-    assert sum(took.values()) == pytest.approx(12.0)

@@ -16,13 +16,14 @@ from serai.operator import (
     NodeWish,
     PlanAnswer,
     ReplicaStatus,
+    StartProgress,
     Traffic,
     VersionStatus,
 )
 from serai.spec.types import ApiSpec, Compute, Pod, Readiness
 from serai_cli.following import known
 from serai_cli.loglines import readable
-from serai_cli.screens import NO_APIS, api_list, description, nodes, one_api, plan
+from serai_cli.screens import NO_APIS, api_list, description, nodes, one_api, plan, progress_of
 from serai_cli.tables import Look
 from serai_cli.waiting import Verdict, standing, without_seconds
 from tests.support.scheduling import NOW_S, replica, report
@@ -105,6 +106,30 @@ def test_one_api_shows_how_to_call_it_and_why_an_update_failed() -> None:
 def test_a_description_shows_replicas_and_versions() -> None:
     text = "\n".join(description(described(), NOW_S))
     assert "256Mi" in text and "0.50" in text and "no memory" in text and "serving" in text
+
+
+@pytest.mark.parametrize(
+    ("took_s", "left_s", "text"),
+    [
+        ({"placed": 0.4}, 30.0, "waits for a place for 0s; about 30s to go"),
+        (
+            {"placed": 0.0, "environment": 12.3, "process": 0.2, "loaded": 65.0},
+            20.0,
+            "environment 12s, loads for 1m; about 20s to go",
+        ),
+        ({"placed": 2.0, "environment": 900.0}, None,
+         "placed 2s, gets its environment and bundle for 15m; longer than usual"),
+        ({"placed": 0.0, "environment": 0.0, "process": 0.0, "loaded": 9.0}, 0.0, "loads for 9s"),
+    ],
+)  # fmt: skip
+def test_a_start_tells_what_it_took_and_what_is_left(
+    took_s: dict[str, float], left_s: float | None, text: str
+) -> None:
+    start = StartProgress(took_s=took_s, left_s=left_s)
+    assert progress_of(start) == text
+    one = ReplicaStatus(replica=replica("v1-abc", 1, ReplicaState.LOADING), start=start)
+    told = msgspec.structs.replace(described(), replicas=(one,))
+    assert text in "\n".join(description(told, NOW_S))
 
 
 def test_a_plan_names_the_price_of_each_change() -> None:
