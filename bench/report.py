@@ -97,7 +97,9 @@ def commit() -> str:
     """Return the commit that is checked out, with a mark when files differ from it."""
     try:
         head = _git("rev-parse", "--short=12", "HEAD")
-        return head + ("+changes" if _git("status", "--porcelain", "-uno") else "")
+        but_results = ("--", ".", f":!{RESULTS.relative_to(ROOT)}")
+        changed = _git("status", "--porcelain", "-uno", *but_results)
+        return head + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

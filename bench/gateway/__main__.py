@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from bench.gateway import loglines, vegeta
+from bench.gateway import held, loglines, vegeta
 from bench.gateway.world import World, bare_proxy, memory_server, route, server, world
 from bench.load import wrk
 from bench.report import Figure, Limit, at_least, at_most, exactly, finish, interleaved, ratio
@@ -28,6 +28,9 @@ LIMITS: dict[str, Limit] = {
     "log_core_share": at_most(0.5),
     "log_lines_missing": exactly(0),
     "read_p50_ms": at_most(10.0),
+    "held_core_share": at_most(0.2),
+    "held_failed": exactly(0),
+    "held_all_answered_s": at_most(2.0),
 }
 """`python_predictor` is the usual form, `def predict`; the others are told beside it.
 `bare_haproxy_ratio` is what a HAProxy without rules and log reaches between the same two programs:
@@ -147,6 +150,7 @@ def main() -> None:
             figures |= latency(memory.url(), one.url("/memory/"))
             figures |= saturation(one, memory.port, bare.port, predictors)
             figures |= reading(one)
+            figures |= held.measure(one, apis, servers, memory.port)
     share, missing, dropped = loglines.measure()
     figures |= {
         "log_core_share": share,

@@ -1,7 +1,9 @@
 -- Holds a request while its API has no ready replica, and hands it over when a reload retires
 -- this process: the old process never hears of servers added to the new one.
 local routes = Map.new(os.getenv("SERAI_ROUTE_MAP"), Map._beg)
-local STEP_MS = 50
+local STEP_MS, LONGEST_STEP_MS = 50, 1000
+local LOOKS_PER_S = 2000
+local WINDOW_S = 0.25
 local BLIND = string.sub(core.get_info().version or "", 1, 4) ~= "2.6."
 
 local function fields(route)
@@ -14,6 +16,11 @@ end
 
 local function serves(txn, backend)
   return backend ~= nil and backend ~= "" and (tonumber(txn.c:nbsrv(backend)) or 0) > 0
+end
+
+local function now_seconds()
+  local now = core.now()
+  return now.sec + now.usec / 1000000
 end
 
 -- Returns the backend and version to use now, if any. A request that names its version waits for
@@ -30,39 +37,60 @@ local function choose(txn, route, pin)
 end
 
 -- HAProxy 2.8 does not always notice that a held client hangs up (2.6 does), so the kernel's list of
--- connections is asked: at most once a second, and never for more than a fiftieth of the time.
-local LIST = "/proc/net/tcp"
+-- connections is asked: a piece at a time, since nothing else happens in this thread meanwhile, and
+-- for at most a fiftieth of the time.
+local LISTS = { "/proc/net/tcp", "/proc/net/tcp6" }
+local PIECE, PAUSE_S, SHARE = 16384, 1, 50
 local CLOSE_WAIT = "08"
-local list = { states = {}, at_s = -1, pause_s = 1 }
+local list = { states = {}, at_s = -1, due_s = 0 }
 
-local function now_seconds()
-  local now = core.now()
-  return now.sec + now.usec / 1000000
+local function note(text, port)
+  for here, address, there, state in
+    string.gmatch(text, "\n%s*%d+: %x+:(%x+) (%x+):(%x+) (%x+)")
+  do
+    if here == port then
+      list.found[string.sub(address, -8) .. there] = state
+    end
+  end
+end
+
+-- Reads the next piece; the rest of its last line is kept for the next one.
+local function read_on(port)
+  if list.file == nil then
+    list.number = (list.number or 0) + 1
+    list.file, list.rest = io.open(LISTS[list.number] or ""), ""
+  end
+  local piece = list.file and list.file:read(PIECE)
+  if piece ~= nil then
+    local text = list.rest .. piece
+    local whole = string.match(text, ".*()\n") or 0
+    note(string.sub(text, 1, whole), port)
+    list.rest = string.sub(text, math.max(1, whole))
+    return true
+  end
+  if list.file then
+    list.file:close()
+  end
+  list.file = nil
+  return list.number < #LISTS
 end
 
 local function connections(port)
   local now_s = now_seconds()
-  if now_s - list.at_s < list.pause_s then
+  if now_s < list.due_s then
     return list.states
   end
-  local states = {}
-  for _, path in ipairs({ LIST, LIST .. "6" }) do
-    local file = io.open(path)
-    if file ~= nil then
-      local text = file:read("a")
-      file:close()
-      for here, address, there, state in
-        string.gmatch(text, "\n%s*%d+: %x+:(%x+) (%x+):(%x+) (%x+)")
-      do
-        if here == port then
-          states[string.sub(address, -8) .. there] = state
-        end
-      end
-    end
+  if list.begun_s == nil then
+    list.begun_s, list.found = now_s, {}
   end
-  list.states, list.at_s = states, now_s
-  list.pause_s = math.max(1, 50 * (now_seconds() - now_s))
-  return states
+  local before_s = os.clock()
+  local goes_on = read_on(port)
+  list.due_s = now_s + SHARE * (os.clock() - before_s)
+  if not goes_on then
+    list.states, list.at_s, list.begun_s, list.number = list.found, list.begun_s, nil, nil
+    list.due_s = math.max(list.due_s, now_s + PAUSE_S)
+  end
+  return list.states
 end
 
 -- Returns a function that says whether the client has hung up; nobody knows for IPv6 clients.
@@ -86,10 +114,25 @@ local function watcher(txn)
   end
 end
 
+-- The more requests a thread holds, the longer each waits between two looks: a thousand that look 20
+-- times a second would leave it no time for anything else.
+local pace = { step_ms = STEP_MS, looks = 0, since_s = 0 }
+
+local function next_step_ms()
+  local passed_s = now_seconds() - pace.since_s
+  pace.looks = pace.looks + 1
+  if passed_s >= WINDOW_S then
+    local wanted_ms = pace.step_ms * pace.looks / passed_s / LOOKS_PER_S
+    pace.step_ms = math.floor(math.min(LONGEST_STEP_MS, math.max(STEP_MS, wanted_ms)))
+    pace.looks, pace.since_s = 0, now_seconds()
+  end
+  return pace.step_ms
+end
+
 core.register_action("hold", { "http-req" }, function(txn)
   local key = txn:get_var("txn.key")
   local pin = txn:get_var("txn.pin")
-  local waited_ms = tonumber(txn:get_var("txn.held_ms")) or 0
+  local before_ms, since_s = tonumber(txn:get_var("txn.held_ms")) or 0, now_seconds()
   local has_left = watcher(txn)
   local seen, route
   -- A client that hangs up may end this function without a further word: the log says `left` then.
@@ -98,6 +141,7 @@ core.register_action("hold", { "http-req" }, function(txn)
     if has_left() then
       return act.ABORT
     end
+    local waited_ms = before_ms + math.floor((now_seconds() - since_s) * 1000)
     local stopping = txn.f:stopping()
     if stopping == true or stopping == 1 then -- booleans arrive as numbers here
       txn:set_var("txn.held_ms", waited_ms)
@@ -126,10 +170,9 @@ core.register_action("hold", { "http-req" }, function(txn)
       return
     end
     -- A client that has gone away is told by an action that may no longer wait.
-    if not pcall(core.msleep, STEP_MS) then
+    if not pcall(core.msleep, next_step_ms()) then
       return act.ABORT
     end
-    waited_ms = waited_ms + STEP_MS
   end
 end)
 

@@ -137,6 +137,27 @@ async def test_requests_are_held_until_a_replica_is_ready(
     assert headers["retry-after"] == "7"
 
 
+async def test_a_thousand_requests_are_held_while_the_gateway_answers_others(one: Edge) -> None:
+    """Each looks again and again whether it may go on, which must leave time for all else."""
+    busy = await one.backend("busy")
+    routes = [route(queue_limit=2000, hold_limit_s=60), route("busy")]
+    await one.gateway.apply(routes, [busy.server("busy")])
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as clients:
+        held = [asyncio.create_task(get(clients, f"{one.url}/iris")) for _ in range(1000)]
+
+        async def all_held() -> bool:
+            return sum(each.held for each in (await one.gateway.read()).versions) == 1000
+
+        await auntil(all_held)
+        for _ in range(20):
+            async with asyncio.timeout(2.0):
+                assert (await get(clients, f"{one.url}/busy"))[0] == 200
+        backend = await one.backend("x")
+        await one.gateway.apply(routes, [busy.server("busy"), backend.server(capacity=500)])
+        answers = await asyncio.gather(*held)
+    assert Counter(status for status, _, _ in answers) == {200: 1000}
+
+
 async def test_a_body_that_drips_takes_no_replica(one: Edge, client: aiohttp.ClientSession) -> None:
     backend = await one.backend("x")
     await one.gateway.apply([route(queue_timeout_s=1)], [backend.server(capacity=1)])
