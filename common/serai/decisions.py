@@ -13,6 +13,9 @@ class ScaleDecision(Value):
     or engine are silent, so the count stays). `before` is the count that stood, `wanted` the new
     one, `unbounded` what it would be without the bounds. `window` is the cron of the window of the
     schedule that is on, "" for none; `stepped` says that a limit of steps holds the count back.
+    `desired` is what the cause alone would have, None where that is not told; where the cluster is
+    too small for it, `held_back` says who has the rest, "" otherwise. `idle` of the wanted ones are
+    warm and not needed: they stay until others need their places.
 
     `ready`, `starting` and `overdue` (starts that are not waited for any more) are replicas;
     `running` and `queued` are requests. What only Serai's own policy tells is None for others:
@@ -42,6 +45,9 @@ class ScaleDecision(Value):
     unbounded: int | None = None
     window: str = ""
     stepped: bool = False
+    desired: int | None = None
+    held_back: str = ""
+    idle: int = 0
     demand: float | None = None
     service_s: float | None = None
     lifted: float | None = None

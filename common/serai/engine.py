@@ -31,13 +31,27 @@ class LogQuery(Value):
     follow: bool = False
 
 
+class Capacity(Value):
+    """What a node has for replicas, beyond what others than replicas take.
+
+    None where an engine sets nothing aside of a kind: as many replicas may run as anybody likes.
+    `unset_memory_mib` is what it sets aside for a replica whose spec sets no memory.
+    """
+
+    cpu_millicores: int | None = None
+    memory_mib: int | None = None
+    gpus: int | None = None
+    unset_memory_mib: int = 0
+
+
 class EngineNode(Value):
     """A node as the engine knows it: whether it takes new replicas, and why it does not.
 
     `closed` says that somebody has closed it on purpose, by Serai or by the engine's own means;
     `drains` that the engine moves its replicas away by itself, and ends those that are left at
     `drain_until_s` (wall clock; None for never, or unknown). `version` is that of the engine there.
-    `node_class` is what operators call nodes of its kind, "" for nothing.
+    `node_class` is what operators call nodes of its kind, "" for nothing; `pool` is the one that it
+    is in, "" where there are none. `capacity` is None while it is not known.
     """
 
     name: str
@@ -48,6 +62,8 @@ class EngineNode(Value):
     drain_until_s: float | None = None
     version: str = ""
     node_class: str = ""
+    pool: str = ""
+    capacity: Capacity | None = None
 
 
 class Engine(Protocol):

@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from serai.clock import Clock
-from serai.engine import USUAL_DRAIN_S, EngineNode, LogLine, LogQuery
+from serai.engine import USUAL_DRAIN_S, Capacity, EngineNode, LogLine, LogQuery
 from serai.errors import Refused, Unavailable
 from serai.memory import MemoryStore
 from serai.model import Exit, Replica, ReplicaState, Server, Version, server_id
@@ -54,6 +54,8 @@ class SimEngine:
         """How often the replicas that shall run of each version were changed."""
         self.knows_epochs = True
         """Nomad does not: there the lease and the index of a version's job fence an order."""
+        self.capacity: Capacity | None = None
+        """What each node has; None is as much as anybody wants, of which nothing is told."""
         self._epoch = 0
         self._rng = rng
         self.clock = clock
@@ -102,11 +104,30 @@ class SimEngine:
             id=replica,
             api=version.api,
             version=version.name,
-            node=self._rng.choice([one for one in NODES if one not in self._closed]),
-            state=ReplicaState.STARTING,
+            node="",
+            state=ReplicaState.PENDING,
             created_at_s=self.clock.wall(),
         )
-        self._due_s[replica] = self.clock.now() + self._rng.uniform(0.5, self.longest_start_s)
+        self._place(replica)
+
+    def _place(self, replica: str) -> None:
+        """Begin on any node that has room, or wait for one."""
+        nodes = [one for one in NODES if one not in self._closed and self._has_room(one, replica)]
+        if nodes:
+            node = self._rng.choice(nodes)
+            self._change(replica, node=node, state=ReplicaState.STARTING, reason="")
+            self._due_s[replica] = self.clock.now() + self._rng.uniform(0.5, self.longest_start_s)
+        else:
+            self._change(replica, reason="waits for room")
+
+    def _has_room(self, node: str, replica: str) -> bool:
+        """Say whether a node has the GPUs and the processor that a replica needs."""
+        if (has := self.capacity) is None:
+            return True
+        there = [one.id for one in self._replicas.values() if one.alive and one.node == node]
+        needs = [self._contents[one].content.compute for one in (*there, replica)]
+        gpus, cores = sum(one.gpu for one in needs), sum(one.cpu.millicores for one in needs)
+        return gpus <= (has.gpus or 0) and cores <= (has.cpu_millicores or cores)
 
     async def grant(self, version: Version, drain_s: float, epoch: int) -> None:
         self._maybe_away()
@@ -116,7 +137,12 @@ class SimEngine:
 
     async def nodes(self) -> Sequence[EngineNode]:
         return [
-            EngineNode(name=name, takes=name not in self._closed, closed=name in self._closed)
+            EngineNode(
+                name=name,
+                takes=name not in self._closed,
+                closed=name in self._closed,
+                capacity=self.capacity,
+            )
             for name in NODES
         ]
 
@@ -163,6 +189,8 @@ class SimEngine:
 
     def _advance(self, replica: Replica) -> None:
         match replica.state:
+            case ReplicaState.PENDING:
+                self._place(replica.id)
             case ReplicaState.STARTING if self._contents[replica.id].content.bundle == BROKEN:
                 self._fail(replica.id, "broken by design")
             case ReplicaState.STARTING:

@@ -4,6 +4,7 @@ from serai.decisions import ScaleDecision
 from serai_scheduler.autoscale.decide import Decision
 from serai_scheduler.autoscale.policies.policy import Choice
 from serai_scheduler.autoscale.scaler import Verdict
+from serai_scheduler.autoscale.sharing import Settled
 from serai_scheduler.record import ApiRecord
 
 QUIET_S = 60.0
@@ -11,7 +12,7 @@ QUIET_S = 60.0
 OWN_PARTS = ("demand", "service_s", "lifted", "held", "peak", "peak_age_s", "backlog")
 
 
-def account_of(record: ApiRecord, verdict: Verdict, before: int) -> ScaleDecision:
+def account_of(record: ApiRecord, verdict: Verdict, settled: Settled, before: int) -> ScaleDecision:
     """Return a verdict as it is kept and told; `before` is the count that stood until now."""
     limits, sample, decision = verdict.limits, verdict.sample, verdict.decision
     scaling = record.spec.autoscaling
@@ -33,7 +34,10 @@ def account_of(record: ApiRecord, verdict: Verdict, before: int) -> ScaleDecisio
         cause=verdict.cause,
         policy=scaling.policy,
         before=before,
-        wanted=verdict.count,
+        wanted=settled.count,
+        desired=verdict.count,
+        held_back=settled.held_back,
+        idle=settled.idle,
         least=limits.min_replicas,
         most=limits.max_replicas,
         slots=verdict.supply.slots,
@@ -53,4 +57,5 @@ def worth_keeping(last: ScaleDecision | None, now: ScaleDecision) -> bool:
     """Say whether a decision goes to the ledger, after the last that went there."""
     if last is None or now.at_s - last.at_s >= QUIET_S:
         return True
-    return now.before != now.wanted or now.cause != last.cause
+    other = now.cause != last.cause or bool(now.held_back) != bool(last.held_back)
+    return now.before != now.wanted or other

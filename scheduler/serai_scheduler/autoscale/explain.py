@@ -24,6 +24,7 @@ def _sentences(one: ScaleDecision) -> Iterator[str]:
     elif one.cause == "policy":
         yield from _own_parts(one) if one.demand is not None else _peers_parts(one)
         yield from _bounds(one)
+    yield from _shared(one)
     yield from _supply(one)
 
 
@@ -44,7 +45,7 @@ def _verdict(one: ScaleDecision) -> str:
 def _own_parts(one: ScaleDecision) -> Iterator[str]:
     assert one.demand is not None and one.service_s is not None
     assert one.held is not None and one.peak is not None and one.peak_age_s is not None
-    if one.wanted == 0:
+    if _desired(one) == 0:
         yield "Nothing has been asked for, ran or waited for the time of `idle_to_zero`."
         return
     if one.demand < NOTHING_SLOTS and not one.arrivals_per_s:
@@ -86,7 +87,8 @@ def _bounds(one: ScaleDecision) -> Iterator[str]:
     where = f"the window of the schedule that began by `{one.window}`" if one.window else ""
     if unbounded is None:
         return
-    if unbounded < one.least == one.wanted:
+    desired = _desired(one)
+    if unbounded < one.least == desired:
         yield f"{where or '`min_replicas`'} keeps {_replicas(one.least)} at least.".capitalize()
     elif unbounded > one.most:
         yield (
@@ -94,9 +96,27 @@ def _bounds(one: ScaleDecision) -> Iterator[str]:
             f"{unbounded}."
         ).capitalize()
     elif one.stepped:
-        yield f"A limit of steps keeps it at {one.wanted} for now."
-    elif unbounded < one.wanted and one.wanted > 1:
+        yield f"A limit of steps keeps it at {desired} for now."
+    elif unbounded < desired and desired > 1:
         yield f"{unbounded} would be enough, and are taken once they have been for long enough."
+
+
+def _desired(one: ScaleDecision) -> int:
+    """Return the count without what a full cluster does to it."""
+    return one.wanted if one.desired is None else one.desired
+
+
+def _shared(one: ScaleDecision) -> Iterator[str]:
+    if one.held_back:
+        yield (
+            f"The cluster is full for it: {one.held_back}. `autoscaling.priority` says who comes "
+            "first; more nodes, or less wanted by others, help as well."
+        )
+    if one.idle:
+        yield (
+            f"{_replicas(one.idle)} of these {'is' if one.idle == 1 else 'are'} warm and not "
+            "needed: kept until somebody needs the room (`release: contention`)."
+        )
 
 
 def _supply(one: ScaleDecision) -> Iterator[str]:

@@ -2,15 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import Set
+from collections.abc import Mapping, Set
 
 from serai.clock import Clock
 from serai.decisions import ScaleDecision
-from serai.operator import StartProgress
+from serai.operator import NodeWish, StartProgress
 from serai_scheduler.autoscale.account import account_of, worth_keeping
 from serai_scheduler.autoscale.learned import told
 from serai_scheduler.autoscale.memory import Memory
 from serai_scheduler.autoscale.scaler import Past, Scaler, Seen, Verdict, unheard
+from serai_scheduler.autoscale.sharing import Around, Settled, Sharing, as_wanted
 from serai_scheduler.autoscale.start_up import TIMES_OF_ALL, Times
 from serai_scheduler.autoscale.starts import Starts
 from serai_scheduler.ledger import Ledger
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 TICK_S = 1.0
 AT_ONCE = 25
 """So many APIs are decided upon before others may run: some milliseconds."""
+SMALL = 200
+"""Up to how many wanted replicas a cluster is shared where it is: a thread costs the others more.
+"""
 LEARNED_S = 5.0
 """Between two looks at whose turn it is to be kept."""
 
@@ -50,6 +54,7 @@ class Autoscaler:
         self._everyone = Times(TIMES_OF_ALL)
         self._starts: dict[str, Starts] = {}
         self._scalers: dict[str, Scaler] = {}
+        self._sharing = Sharing()
         self._memory = Memory(state, epoch)
         self._ledger = ledger
         self._kept: dict[str, ScaleDecision] = {}
@@ -69,7 +74,7 @@ class Autoscaler:
         if not await self._memory.recall():
             return
         self._note_starts(now_s, apis.keys())
-        asked: dict[str, int] = {}
+        verdicts: dict[str, Verdict] = {}
         names = list(serving)
         for first in range(0, len(names), AT_ONCE):
             some = names[first : first + AT_ONCE]
@@ -77,16 +82,21 @@ class Autoscaler:
             for name, outcome in zip(
                 some, await asyncio.gather(*ticks, return_exceptions=True), strict=True
             ):
-                if isinstance(outcome, int):
-                    asked[name] = outcome
+                if isinstance(outcome, Verdict):
+                    verdicts[name] = outcome
                 else:  # its count stays as it is
                     log.error("not scaled", extra={"api": name}, exc_info=outcome)
+        settled = await self._share(now_s, verdicts, apis) if known else as_wanted(verdicts)
+        for number, (name, one) in enumerate(settled.items(), 1):
+            self._account(serving[name].record, verdicts[name], one)
+            if number % AT_ONCE == 0:
+                await self._clock.sleep(0)
         # One whose record cannot be read for a while is the same once it can.
         for gone in self._scalers.keys() - serving.keys() - self._state.faults.keys():
             self._memory.ended(gone)
             for book in (self._scalers, self._kept, self.decisions):
                 book.pop(gone, None)
-        self._reconciler.ask(asked)
+        self._reconciler.ask({name: one.count for name, one in settled.items()})
 
     def progress(self, api: str) -> dict[str, StartProgress]:
         """Return by replica how far each start of an API has come."""
@@ -112,15 +122,25 @@ class Autoscaler:
             starts = self._starts.setdefault(name, Starts(self._everyone))
             starts.note(now_s, self._reconciler.by_api.get(name, ()), classes)
 
-    async def _scale(self, now_s: float, stored: StoredApi, known: bool) -> int:
-        verdict = self._judge(now_s, stored, known)
-        self._account(stored.record, verdict)
-        return verdict.count
+    async def _scale(self, now_s: float, stored: StoredApi, known: bool) -> Verdict:
+        return self._judge(now_s, stored, known)
 
-    def _account(self, record: ApiRecord, verdict: Verdict) -> None:
+    async def _share(
+        self, now_s: float, verdicts: Mapping[str, Verdict], apis: Mapping[str, StoredApi]
+    ) -> dict[str, Settled]:
+        """Share what there is; in a thread what takes long, so that no other loop waits for it."""
+        intents, nodes = self._state.intents, self._reconciler.nodes
+        emptied = {name for name, one in intents.items() if one.wish is NodeWish.DRAIN}
+        emptied |= {node.name for node in nodes if node.drains}
+        around = Around(apis, self._reconciler.by_api, nodes, frozenset(emptied))
+        if sum(verdict.count for verdict in verdicts.values()) <= SMALL:
+            return self._sharing.settle(now_s, verdicts, around)
+        return await asyncio.to_thread(self._sharing.settle, now_s, verdicts, around)
+
+    def _account(self, record: ApiRecord, verdict: Verdict, settled: Settled) -> None:
         last = self.decisions.get(record.name)
         before = record.replicas if last is None else last.wanted
-        now = self.decisions[record.name] = account_of(record, verdict, before)
+        now = self.decisions[record.name] = account_of(record, verdict, settled, before)
         if worth_keeping(self._kept.get(record.name), now):
             self._kept[record.name] = now
             self._ledger.add(now)

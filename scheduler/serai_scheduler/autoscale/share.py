@@ -1,9 +1,9 @@
 """Who gets the places of a finite cluster, when more are wanted than there are.
 
-Places of one pool are alike, and a replica takes one. They are given one by one, each to the API
-that gains most by it; whoever was given one may be moved to another allowed pool to make room, so
-that what fits in any way is given. The order never depends on what is full, so the answer is the
-best for that order, and asking again with its own answer changes nothing.
+Places of one pool are alike. Each replica's are given at once, to the API that gains most by each
+of them; whoever was given some may be moved to another allowed pool to make room. The order never
+depends on what is full, so asking again with its own answer changes nothing. Where each replica
+takes one place, what fits in any way is given, and the answer is the best for that order.
 """
 
 import heapq
@@ -23,6 +23,7 @@ Key = tuple[int, float, int, int]
 class Claim:
     """What an API wants: `running` counts ready and starting replicas per pool.
 
+    A replica takes `size` places of one pool.
     `late_per_s` are the requests that would be late without any replica; `load` is the demand and
     the queue in slots. `timer_ended` matters only to `release: timer`.
     """
@@ -39,6 +40,7 @@ class Claim:
     slots: float = 1.0
     release: Literal["contention", "timer"] = "contention"
     timer_ended: bool = False
+    size: int = 1
 
     @property
     def target(self) -> int:
@@ -108,12 +110,14 @@ class _Keys:
 def _first_gain(claim: Claim) -> float:
     """Return what the first replica avoids, times priority; each further one avoids less.
 
+    It is told for each place that the replica takes.
     Of the late requests a share of exp(-slots / load) stays late with each replica more, since
     arrivals come in bursts and the last replica is not needed all the time.
     """
     if claim.load <= 0.0:
         return 0.0
-    return claim.priority * claim.late_per_s * -math.expm1(-claim.slots / claim.load)
+    avoided = claim.late_per_s * -math.expm1(-claim.slots / claim.load)
+    return claim.priority * avoided / claim.size
 
 
 def _raised(claims: Sequence[Claim], first: Sequence[float]) -> dict[float, float]:
@@ -134,6 +138,7 @@ class _Book:
     def __init__(self, claims: Sequence[Claim], places: Mapping[str, int]) -> None:
         self.free = dict(places)
         self.given: list[dict[str, int]] = [{} for _ in claims]
+        self._size = [claim.size for claim in claims]
         self._in: dict[str, set[int]] = {pool: set() for pool in places}
         self._allowed = [
             [pool for pool in sorted(set(claim.pools)) if pool in places] for claim in claims
@@ -147,52 +152,57 @@ class _Book:
         for claim in claims:
             for pool, count in claim.running.items():
                 if pool in places:
-                    self._unclaimed[pool] -= count
-        self._full: set[str] = set()
-        """Pools from which no moves lead to a free place, ever again."""
+                    self._unclaimed[pool] -= count * claim.size
+        self._full: dict[int, set[str]] = {claim.size: set() for claim in claims}
+        """By size, the pools from which no moves lead to so many free places, ever again."""
 
     def give(self, at: int) -> bool:
-        """Give an API one place more; say whether there was one."""
-        home, given, free = self._home[at], self.given[at], self.free
+        """Give an API the places of one replica more; say whether there were any."""
+        home, given, free, size = self._home[at], self.given[at], self.free, self._size[at]
         for pool, count in home.items():
-            if given.get(pool, 0) < count and free[pool] > 0:
+            if given.get(pool, 0) < count and free[pool] >= size:
                 self._enter(at, pool)
                 return True
-        open_pools = [pool for pool in self._allowed[at] if free[pool] > 0]
+        open_pools = [pool for pool in self._allowed[at] if free[pool] >= size]
         if open_pools:
             pool = max(open_pools, key=self._unclaimed.__getitem__)
-            self._unclaimed[pool] -= 1
+            self._unclaimed[pool] -= size
             self._enter(at, pool)
             return True
         return self._make_room(at)
 
     def _enter(self, at: int, pool: str) -> None:
-        self.free[pool] -= 1
+        self.free[pool] -= self._size[at]
         self.given[at][pool] = self.given[at].get(pool, 0) + 1
         self._in[pool].add(at)
 
     def _leave(self, at: int, pool: str) -> None:
-        self.free[pool] += 1
+        self.free[pool] += self._size[at]
         self.given[at][pool] -= 1
         if not self.given[at][pool]:
             del self.given[at][pool]
             self._in[pool].discard(at)
 
     def _make_room(self, at: int) -> bool:
-        """Move others along the shortest way from an allowed pool to one with a free place."""
-        queue = [pool for pool in self._allowed[at] if pool not in self._full]
+        """Move others along the shortest way from an allowed pool to one with free places."""
+        sizes, size = self._size, self._size[at]
+        full = self._full[size]
+        queue = [pool for pool in self._allowed[at] if pool not in full]
         came: dict[str, tuple[int, str] | None] = dict.fromkeys(queue)
+        needed = dict.fromkeys(queue, size)
         for pool in queue:  # grows while it is read
             for other in sorted(self._in[pool]):
+                if self.free[pool] + sizes[other] < needed[pool]:
+                    continue
                 for beyond in self._allowed[other]:
-                    if beyond in came or beyond in self._full:
+                    if beyond in came or (sizes[other] == size and beyond in full):
                         continue
-                    came[beyond] = (other, pool)
-                    if self.free[beyond] > 0:
+                    came[beyond], needed[beyond] = (other, pool), sizes[other]
+                    if self.free[beyond] >= sizes[other]:
                         self._move(at, beyond, came)
                         return True
                     queue.append(beyond)
-        self._full.update(came)
+        full.update(pool for pool in came if needed[pool] == size)
         return False
 
     def _move(self, at: int, pool: str, came: Mapping[str, tuple[int, str] | None]) -> None:
@@ -215,10 +225,10 @@ def _idle(claims: Sequence[Claim], book: _Book) -> list[dict[str, int]]:
         spare = runs - sum(given.values())
         for pool in sorted(set(claim.pools)):
             more = claim.running.get(pool, 0) - given.get(pool, 0)
-            count = min(spare, more, book.free.get(pool, 0))
+            count = min(spare, more, book.free.get(pool, 0) // claim.size)
             if count > 0:
                 idle[at][pool] = count
-                book.free[pool] -= count
+                book.free[pool] -= count * claim.size
                 spare -= count
     return idle
 

@@ -1,0 +1,225 @@
+"""From what nodes have and replicas need to the places of a share, and its answer. Pure.
+
+Each kind of what is set aside (GPUs, memory, processor) is shared by itself, the scarcest to have
+first, and each only among those that need it: a count is what all of them allow. Nodes of one
+class and pool are alike. What runs somewhere has a place there, whatever is told of the node.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from serai.engine import Capacity, EngineNode
+from serai.spec.types import Compute, Nodes
+from serai_scheduler.autoscale.share import Claim, Grant, share
+
+MIB = 2**20
+KINDS = ("gpus", "memory_mib", "cpu_millicores")
+ALL_POOLS, DEFAULT_POOL = "all", "default"
+CLOSED = "closed to others: "
+
+Kind = str
+Amounts = Mapping[Kind, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A claim with what places are made from; its `pools`, `running` and `size` are found here.
+
+    `running` counts its placed replicas by node, those on their way out left out.
+    """
+
+    claim: Claim
+    compute: Compute
+    nodes: Nodes | None
+    running: Mapping[str, int] = field(default_factory=dict)
+
+
+def shared(
+    contenders: Sequence[Contender], nodes: Sequence[EngineNode], emptied: frozenset[str]
+) -> dict[str, Grant] | None:
+    """Return what each gets, None where it is not known what the nodes have.
+
+    Nodes of `emptied` are to be empty: what runs there is to have places elsewhere. Absent is whose
+    replica fits on no node that is known, or asks for nodes by what is not known of them.
+    """
+    open_nodes = [node for node in nodes if node.takes and node.name not in emptied]
+    if any(node.capacity is None for node in open_nodes):
+        return None
+    cluster = _Cluster(contenders, open_nodes, emptied)
+    claims = {
+        one.claim.name: replace(one.claim, pools=pools, running=cluster.running(one))
+        for one in contenders
+        if (pools := cluster.pools(one))
+    }
+    grants: dict[str, Grant] = {}
+    for kind in KINDS:
+        grants |= _of_kind(kind, cluster, claims, grants)
+    return {name: grants.get(name) or _untouched(claim) for name, claim in claims.items()}
+
+
+def _of_kind(
+    kind: Kind, cluster: "_Cluster", claims: Mapping[str, Claim], before: Mapping[str, Grant]
+) -> dict[str, Grant]:
+    """Share one kind among those that need it, no more to anybody than `before` allows."""
+    made = [
+        _within(replace(claim, size=size), before.get(name))
+        for name, claim in claims.items()
+        if (size := cluster.size(name, kind))
+    ]
+    places = cluster.places(kind, made)
+    if _fits(made, places):
+        found = {claim.name: _untouched(claim) for claim in made}
+    else:
+        found = share(made, places)
+    return {name: _with_reason(grant, before.get(name)) for name, grant in found.items()}
+
+
+def _within(claim: Claim, before: Grant | None) -> Claim:
+    if before is None:
+        return claim
+    wanted, most = before.count, min(claim.most, before.total)
+    return replace(claim, wanted=wanted, least=min(claim.least, wanted), most=most)
+
+
+def _with_reason(now: Grant, before: Grant | None) -> Grant:
+    if before is None or now.reason or not before.reason:
+        return now
+    return replace(now, reason=before.reason)
+
+
+def _fits(claims: Iterable[Claim], places: Mapping[str, int]) -> bool:
+    """Say whether all fits whoever goes where, which is seen at once."""
+    room = dict(places)
+    for claim in claims:
+        taken = claim.size * max(claim.target, sum(claim.running.values()))
+        for pool in claim.pools:
+            room[pool] -= taken
+    return all(left >= 0 for left in room.values())
+
+
+def _untouched(claim: Claim) -> Grant:
+    """Return what one gets for which there is room: all that it wants, and its warm ones."""
+    ended = claim.release == "timer" and claim.timer_ended
+    idle = min(claim.most, sum(claim.running.values())) - claim.target
+    return Grant(claim.target, {}, {"": idle} if idle > 0 and not ended else {}, 0)
+
+
+class _Cluster:
+    """The open nodes by pool, and who may run where."""
+
+    def __init__(
+        self, contenders: Sequence[Contender], nodes: Sequence[EngineNode], emptied: frozenset[str]
+    ) -> None:
+        self._emptied = emptied
+        self._pool_of = {node.name: f"{node.pool}/{node.node_class}" for node in nodes}
+        self._capacities: dict[str, list[tuple[str, Capacity]]] = {}
+        self._nodes: dict[str, EngineNode] = {}
+        for node in nodes:
+            assert node.capacity is not None
+            pool = self._pool_of[node.name]
+            self._capacities.setdefault(pool, []).append((node.name, node.capacity))
+            self._nodes[pool] = node
+        first = nodes[0].capacity if nodes else None
+        self._unset_mib = first.unset_memory_mib if first is not None else 0
+        self._largest = {
+            (pool, kind): max(_amount(capacity, kind) for _, capacity in mine)
+            for pool, mine in self._capacities.items()
+            for kind in KINDS
+        }
+        self._running = {one.claim.name: self._by_pool(one) for one in contenders}
+        self._sizes = {one.claim.name: self._needs(one.compute) for one in contenders}
+        self._pools = {one.claim.name: self._pools_of(one) for one in contenders}
+        self._outsiders = [one for one in contenders if not self.pools(one)]
+
+    def running(self, one: Contender) -> Mapping[str, int]:
+        """Return its replicas by pool; those on closed nodes have a pool of their own."""
+        return self._running[one.claim.name]
+
+    def size(self, name: str, kind: Kind) -> int:
+        """Return what a replica of one takes of a kind, 0 where nobody counts that."""
+        limited = any(math.isfinite(self._largest[pool, kind]) for pool in self._capacities)
+        return self._sizes[name][kind] if limited else 0
+
+    def pools(self, one: Contender) -> tuple[str, ...]:
+        """Return where it may run; none where nothing is known of places for it."""
+        return self._pools[one.claim.name]
+
+    def places(self, kind: Kind, claims: Iterable[Claim]) -> dict[str, int]:
+        """Return the places of each pool, in multiples of what all sizes there have in common.
+
+        So that of equal replicas only whole ones are counted on each node.
+        """
+        unit: dict[str, int] = {}
+        runs: dict[str, int] = {}
+        for claim in claims:
+            for pool in claim.pools:
+                unit[pool] = math.gcd(unit.get(pool, 0), claim.size)
+            for pool, count in claim.running.items():
+                runs[pool] = runs.get(pool, 0) + count * claim.size
+        taken = self._taken(kind)
+        places = {}
+        for pool, size in unit.items():
+            room = 0.0
+            for name, capacity in self._capacities.get(pool, ()):
+                left = _amount(capacity, kind) - taken.get(name, 0)
+                room += left if math.isinf(left) else max(0, left) // size * size
+            places[pool] = max(runs.get(pool, 0), 2**53 if math.isinf(room) else int(room))
+        return places
+
+    def _taken(self, kind: Kind) -> dict[str, int]:
+        """Return by node what those take that are not in the share."""
+        taken: dict[str, int] = {}
+        for one in self._outsiders:
+            size = self._sizes[one.claim.name][kind]
+            for node, count in one.running.items():
+                taken[node] = taken.get(node, 0) + count * size
+        return taken
+
+    def _by_pool(self, one: Contender) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for node, count in one.running.items():
+            pool = self._pool_of.get(node)
+            if pool is None and node in self._emptied:
+                continue
+            pool = pool or CLOSED + one.claim.name
+            found[pool] = found.get(pool, 0) + count
+        return found
+
+    def _needs(self, compute: Compute) -> Amounts:
+        memory_mib = -(-compute.mem.bytes // MIB) if compute.mem else self._unset_mib
+        return {
+            "gpus": compute.gpu,
+            "memory_mib": memory_mib,
+            "cpu_millicores": compute.cpu.millicores,
+        }
+
+    def _pools_of(self, one: Contender) -> tuple[str, ...]:
+        asked, needs = one.nodes, self._sizes[one.claim.name]
+        if asked is not None and asked.meta:  # nobody tells which nodes have it
+            return ()
+        found = [
+            pool
+            for pool, node in self._nodes.items()
+            if _is_such(node, asked)
+            and all(needs[kind] <= self._largest[pool, kind] for kind in KINDS)
+        ]
+        if not found:
+            return ()
+        closed = CLOSED + one.claim.name
+        return (*found, closed) if closed in self._running[one.claim.name] else tuple(found)
+
+
+def _is_such(node: EngineNode, asked: Nodes | None) -> bool:
+    """Say whether a node is of the class and pool that are asked for; one machine is, as it is."""
+    if not node.pool:
+        return True
+    pool = (asked.pool if asked is not None else None) or DEFAULT_POOL
+    if pool not in (ALL_POOLS, node.pool):
+        return False
+    return asked is None or asked.class_ in (None, node.node_class)
+
+
+def _amount(capacity: Capacity, kind: Kind) -> float:
+    amount = getattr(capacity, kind)
+    return math.inf if amount is None else amount
