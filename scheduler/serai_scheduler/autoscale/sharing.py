@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from serai.engine import EngineNode
 from serai.model import Replica, ReplicaState
+from serai_scheduler.autoscale.decide import Decision
 from serai_scheduler.autoscale.places import Contender, shared
 from serai_scheduler.autoscale.scaler import Verdict
 from serai_scheduler.autoscale.share import Claim, Grant
@@ -21,7 +22,7 @@ RATE_S = 300.0
 CLEARLY = 0.25
 """By what share of it a figure has to change to count."""
 QUEUE_S = 60.0
-"""What waits counts as the requests of so many seconds, where fewer come."""
+"""What waits for a first replica counts as the requests of so many seconds, where fewer come."""
 TAKEN_AFTER_S = 10.0
 """Nobody loses to others what it needs before they have wanted it for so long."""
 FIRM_PER_S, FIRM_LOAD = 1e15, 1e3
@@ -124,10 +125,13 @@ class Sharing:
             rate.add(sample.arrivals, sample.elapsed_s)
         if verdict.cause != "policy":
             return FIRM_PER_S, FIRM_LOAD * slots
-        waiting = sample.queued if sample is not None else 0
-        per_s = max(rate.per_s, waiting / QUEUE_S)
+        per_s, load = rate.per_s, verdict.count * slots
+        if sample is not None and not sample.ready:  # it wakes up: its rate is yet to come
+            per_s = max(per_s, sample.queued / QUEUE_S)
+        if isinstance(verdict.decision, Decision) and verdict.decision.held:
+            load = min(load, verdict.decision.held)  # without the queue, which comes and goes
         before = self._figures.get(name, (0.0, 0.0))
-        now = _moved(before[0], per_s), _moved(before[1], verdict.count * slots)
+        now = _moved(before[0], per_s), _moved(before[1], load)
         self._figures[name] = now
         return now
 
