@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from serai.decisions import ScaleDecision
 from serai.model import ApiState, Replica, ReplicaState
 from serai.operator import ApiDescription, ApiStatus, ReplicaStatus, StartProgress, VersionStatus
 from serai.report import ReplicaUsage
@@ -21,13 +22,13 @@ def status_of(
     gateway_url: str,
     blind: str = "",
     refused_reports: str = "",
-    demand: float | None = None,
+    decision: ScaleDecision | None = None,
 ) -> ApiStatus:
     """Return one API as a list shows it; `now_s` is monotonic.
 
     `blind` is why the engine shows nothing at this moment, "" while it does. `refused_reports` says
     in words whose reports are not taken: what waits for a node or a gateway may wait for that one.
-    `demand` is in slots.
+    `decision` is the last one about its count.
     """
     record = stored.record
     waits_for = traffic.waits_for(record.name, record.in_force_since, now_s)
@@ -35,6 +36,8 @@ def status_of(
     if refused_reports and (waits_for or state not in AT_REST):
         reason = f"{reason}; {refused_reports}"
         waits_for = waits_for and f"{waits_for}; {refused_reports}"
+    if decision is not None and decision.held_back:
+        reason = f"{reason}; the cluster is full for it: {decision.held_back}"
     if blind:
         reason = f"{reason}; for now nothing is started or stopped: {blind}"
     return ApiStatus(
@@ -53,7 +56,7 @@ def status_of(
         last_error=_last_error(stored),
         failed_version=record.failed_version,
         waits_for=waits_for,
-        demand=demand,
+        demand=decision.demand if decision is not None else None,
         pinned=record.pinned is not None,
     )
 

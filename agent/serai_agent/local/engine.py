@@ -10,9 +10,11 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
+import psutil
+
 from serai.clock import Clock
 from serai.ended import surplus
-from serai.engine import USUAL_DRAIN_S, EngineNode, LogLine, LogQuery
+from serai.engine import USUAL_DRAIN_S, Capacity, EngineNode, LogLine, LogQuery
 from serai.errors import Refused
 from serai.logqueries import read_logs, takes
 from serai.model import Replica, Version
@@ -39,6 +41,7 @@ REMOVALS = 40
 REMOVAL_PAUSE_S = 0.05
 DEFAULT_GRACE_S = 10.0
 STOP_SLACK_S = 10.0
+MIB = 2**20
 
 
 class LocalEngine:
@@ -268,8 +271,10 @@ class LocalEngine:
         self._heed_epoch(epoch)
 
     async def nodes(self) -> Sequence[EngineNode]:
-        """As the port says: this machine."""
-        return (EngineNode(name=self._around.node, takes=True),)
+        """As the port says: this machine, on which memory alone is set aside for replicas."""
+        memory_mib = psutil.virtual_memory().total // MIB
+        capacity = Capacity(memory_mib=memory_mib)
+        return (EngineNode(name=self._around.node, takes=True, capacity=capacity),)
 
     async def take(self, node: str, takes: bool, epoch: int) -> None:
         """As the port says; there is no other machine to go to."""

@@ -82,7 +82,7 @@ def _status(scheduler: Scheduler, stored: StoredApi) -> ApiStatus:
         scheduler.cluster.gateway_url,
         scheduler.reconciler.blind,
         refused_reports=scheduler.refused_reports.told(scheduler.clock.now()),
-        demand=decision.demand if decision is not None else None,
+        decision=decision,
     )
 
 

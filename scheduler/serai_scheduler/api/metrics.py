@@ -14,6 +14,11 @@ from serai_scheduler.views import status_of
 DECIDED: dict[str, tuple[str, Callable[[ScaleDecision], float | None]]] = {
     "starting_replicas": ("Replicas that will be ready in the usual time.", lambda d: d.starting),
     "overdue_replicas": ("Replicas that should long have been ready.", lambda d: d.overdue),
+    "held_back_replicas": (
+        "Replicas that are wanted and have no place in the cluster.",
+        lambda d: max(0, (d.desired or 0) - d.wanted) if d.held_back else 0,
+    ),
+    "idle_replicas": ("Warm replicas kept until others need their places.", lambda d: d.idle),
     "demand_slots": ("Requests that would run at once with room for all.", lambda d: d.demand),
     "lifted_slots": ("The demand with the learned headroom.", lambda d: d.lifted),
     "kept_slots": ("The need that is kept.", lambda d: d.held),

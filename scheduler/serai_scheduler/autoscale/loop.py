@@ -26,8 +26,7 @@ TICK_S = 1.0
 AT_ONCE = 25
 """So many APIs are decided upon before others may run: some milliseconds."""
 SMALL = 200
-"""Up to how many wanted replicas a cluster is shared where it is: a thread costs the others more.
-"""
+"""Up to how many wanted replicas a cluster is shared without a thread: it takes a few ms."""
 LEARNED_S = 5.0
 """Between two looks at whose turn it is to be kept."""
 

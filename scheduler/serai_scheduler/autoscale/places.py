@@ -1,8 +1,8 @@
 """From what nodes have and replicas need to the places of a share, and its answer. Pure.
 
-Each kind of what is set aside (GPUs, memory, processor) is shared by itself, the scarcest to have
-first, and each only among those that need it: a count is what all of them allow. Nodes of one
-class and pool are alike. What runs somewhere has a place there, whatever is told of the node.
+Each kind of what is set aside (GPUs, memory, processor) is shared by itself, GPUs first, and each
+only among those that need it: a count is what all of them allow. Nodes of one class and pool are
+alike. What runs somewhere has a place there, whatever is told of the node.
 """
 
 import math

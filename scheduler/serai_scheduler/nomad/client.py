@@ -167,7 +167,14 @@ class NomadClient:
 
         `prefix` is of lower-case letters, digits and `-`.
         """
-        params = {"filter": f'JobID matches "^{prefix}"', "resources": "true"}
+        return await self._allocations(f'JobID matches "^{prefix}"', after, wait_s)
+
+    async def allocations_of_others(self, prefix: str) -> Listed:
+        """Return the allocations of jobs whose ids begin otherwise; `prefix` as above."""
+        return await self._allocations(f'JobID not matches "^{prefix}"', 0, 0.0)
+
+    async def _allocations(self, condition: str, after: int, wait_s: float) -> Listed:
+        params = {"filter": condition, "resources": "true"}
         return await self._list(self._nomad.allocations.request, params, after, wait_s)
 
     async def nodes(self, after: int = 0, wait_s: float = 0.0) -> Listed:

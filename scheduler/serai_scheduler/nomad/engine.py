@@ -13,6 +13,7 @@ from serai.logqueries import read_logs, takes
 from serai.model import Replica, Server, Version
 from serai.registry import Registry
 from serai_scheduler.nomad.asking import Asker
+from serai_scheduler.nomad.capacity import capacities
 from serai_scheduler.nomad.client import NomadClient
 from serai_scheduler.nomad.drains import Drains
 from serai_scheduler.nomad.explain import Explainer
@@ -36,7 +37,8 @@ from serai_scheduler.nomad.names import (
     parse_replica,
     replica_id,
 )
-from serai_scheduler.nomad.nodes import nodes_of
+from serai_scheduler.nomad.nodes import UNKNOWN, nodes_of
+from serai_scheduler.nomad.others import Others
 from serai_scheduler.nomad.settings import JobSettings
 from serai_scheduler.nomad.snapshot import (
     Seen,
@@ -92,6 +94,7 @@ class NomadEngine:
         self._memory = Memory(client, clock)
         self._asker = Asker(clock, changed)
         self._drains = Drains(client)
+        self._others = Others(client, clock, settings.prefix)
         self._looked_at: tuple[Snapshot, Sequence[Seen]] = (Snapshot(), ())
         self._explainer = Explainer(
             client, clock, settings.mhz_per_core, self._waiting, self._changed
@@ -103,6 +106,7 @@ class NomadEngine:
             group.create_task(self._follower.run())
             group.create_task(self._explainer.run())
             group.create_task(self._asker.run())
+            group.create_task(self._others.run())
             group.create_task(self._follow_registry())
             group.create_task(self._tidy())
 
@@ -192,7 +196,9 @@ class NomadEngine:
     async def nodes(self) -> Sequence[EngineNode]:
         """As the port says."""
         nodes = (await self._present()).nodes
-        return nodes_of(nodes, await self._drains.deadlines(nodes))
+        others = self._others.allocations
+        known = capacities(nodes, others, self._settings) if others is not None else UNKNOWN
+        return nodes_of(nodes, await self._drains.deadlines(nodes), known)
 
     async def take(self, node: str, takes: bool, epoch: int) -> None:
         """As the port says: in Nomad's words, a node is eligible or not."""

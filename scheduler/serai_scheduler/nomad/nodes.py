@@ -5,17 +5,22 @@ from typing import Any
 
 import msgspec
 
-from serai.engine import EngineNode
+from serai.engine import Capacity, EngineNode
+from serai_scheduler.nomad.where import DEFAULT_POOL
 
 NONE: Mapping[str, float | None] = {}
+UNKNOWN: Mapping[str, Capacity] = {}
 
 
 def nodes_of(
-    nodes: Sequence[Mapping[str, Any]], deadlines: Mapping[str, float | None] = NONE
+    nodes: Sequence[Mapping[str, Any]],
+    deadlines: Mapping[str, float | None] = NONE,
+    capacities: Mapping[str, Capacity] = UNKNOWN,
 ) -> tuple[EngineNode, ...]:
     """Return the nodes of a list, by name; of several of one name the one that takes replicas.
 
-    `deadlines` says by id when Nomad comes to the end of a drain of its own.
+    `deadlines` says by id when Nomad comes to the end of a drain of its own, `capacities` what
+    there is for replicas.
     A machine whose Nomad lost its data comes back as another node of the same name.
     """
     found: dict[str, EngineNode] = {}
@@ -24,6 +29,8 @@ def nodes_of(
             _node(one, deadlines),
             version=one.get("Version", ""),
             node_class=one.get("NodeClass") or "",
+            pool=one.get("NodePool") or DEFAULT_POOL,
+            capacity=capacities.get(one["ID"]),
         )
         if node.name not in found or node.takes:
             found[node.name] = node

@@ -55,6 +55,14 @@ def test_every_part_of_a_decision_is_told() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        (
+            {"wanted": 2, "desired": 6, "held_back": "wanted 6, got 2; 4 places are held by ocr"},
+            "The cluster is full for it: wanted 6, got 2; 4 places are held by ocr.",
+        ),
+        (
+            {"wanted": 6, "desired": 4, "unbounded": 4, "idle": 2},
+            "2 replicas of these are warm and not needed",
+        ),
         ({"wanted": 10, "unbounded": 14}, "allows 10 at most; without it there would be 14"),
         ({"wanted": 3, "unbounded": 1, "least": 3}, "keeps 3 replicas at least"),
         ({"wanted": 3, "unbounded": 1, "least": 3, "window": "0 8 * * *"}, "by `0 8 * * *`"),
@@ -85,3 +93,14 @@ def test_a_change_is_kept_and_one_a_minute() -> None:
     assert worth_keeping(DECIDED, later(60.0, before=6))
     assert worth_keeping(DECIDED, later(5.0, before=6, wanted=7))
     assert worth_keeping(DECIDED, later(5.0, before=6, cause="unknown"))
+
+
+def test_an_idle_replica_is_not_said_to_go_soon() -> None:
+    words = told(wanted=6, desired=4, unbounded=4, idle=2)
+    assert "are taken once" not in words
+
+
+def test_that_somebody_begins_to_be_held_back_is_kept() -> None:
+    same = msgspec.structs.replace(DECIDED, before=6)
+    full = msgspec.structs.replace(same, held_back="wanted 9, got 6", at_s=1001.0)
+    assert worth_keeping(same, full) and not worth_keeping(full, full)

@@ -140,6 +140,40 @@ def test_equals_share_almost_alike_whoever_was_there_first(
     assert max(counts) - min(counts) <= 3
 
 
+@given(_clusters(), st.lists(st.sampled_from((1, 2, 3, 8)), min_size=6, max_size=6))
+def test_replicas_of_several_sizes_never_exceed_the_places(
+    cluster: tuple[list[Claim], dict[str, int]], sizes: list[int]
+) -> None:
+    claims, places = cluster
+    claims = [replace(claim, size=size) for claim, size in zip(claims, sizes, strict=False)]
+    used: Counter[str] = Counter()
+    for claim, grant in zip(claims, share(claims, places).values(), strict=True):
+        assert grant.count <= claim.target and grant.total <= claim.most
+        for pool, count in [*grant.pools.items(), *grant.idle.items()]:
+            assert pool in claim.pools
+            used[pool] += count * claim.size
+    assert all(count <= places[pool] for pool, count in used.items())
+
+
+@given(_clusters(), st.lists(st.sampled_from((1, 2, 3, 8)), min_size=6, max_size=6))
+def test_sizes_in_one_pool_settle_at_once_and_leave_no_room_for_who_waits(
+    cluster: tuple[list[Claim], dict[str, int]], sizes: list[int]
+) -> None:
+    claims, places = cluster
+    one = {"a": places["a"]}
+    claims = [
+        replace(claim, size=size, pools=("a",)) for claim, size in zip(claims, sizes, strict=False)
+    ]
+    first = share(claims, one)
+    free = one["a"] - sum(c.size * first[c.name].count for c in claims)
+    assert all(c.size > free for c in claims if first[c.name].count < c.target)
+    after = [replace(claim, running={"a": first[claim.name].total}) for claim in claims]
+    second = share(after, one)
+    assert {name: grant.count for name, grant in second.items()} == {
+        name: grant.count for name, grant in first.items()
+    }
+
+
 def _wants(name: str, wanted: int, running: int = 0, priority: float = 1.0) -> Claim:
     return Claim(
         name=name,
