@@ -6,7 +6,7 @@ alike. What runs somewhere has a place there, whatever is told of the node.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from serai.engine import Capacity, EngineNode
@@ -61,25 +61,25 @@ def shared(
 def _of_kind(
     kind: Kind, cluster: "_Cluster", claims: Mapping[str, Claim], before: Mapping[str, Grant]
 ) -> dict[str, Grant]:
-    """Share one kind among those that need it, no more to anybody than `before` allows."""
-    made = [
-        _within(replace(claim, size=size), before.get(name))
-        for name, claim in claims.items()
-        if (size := cluster.size(name, kind))
-    ]
-    places = cluster.places(kind, made)
-    if _fits(made, places):
-        found = {claim.name: _untouched(claim) for claim in made}
-    else:
-        found = share(made, places)
+    """Share one kind among those that need it, no more to anybody than `before` allows.
+
+    Nothing where all fits: then this kind bounds nobody.
+    """
+    sizes = {name: size for name in claims if (size := cluster.size(name, kind))}
+    needing = {name: claims[name] for name in sizes}
+    places = cluster.places(kind, needing, sizes)
+    if _fits(needing, sizes, places):
+        return {}
+    made = [_within(one, sizes[name], before.get(name)) for name, one in needing.items()]
+    found = share(made, places)
     return {name: _with_reason(grant, before.get(name)) for name, grant in found.items()}
 
 
-def _within(claim: Claim, before: Grant | None) -> Claim:
+def _within(claim: Claim, size: int, before: Grant | None) -> Claim:
     if before is None:
-        return claim
+        return replace(claim, size=size)
     wanted, most = before.count, min(claim.most, before.total)
-    return replace(claim, wanted=wanted, least=min(claim.least, wanted), most=most)
+    return replace(claim, size=size, wanted=wanted, least=min(claim.least, wanted), most=most)
 
 
 def _with_reason(now: Grant, before: Grant | None) -> Grant:
@@ -88,11 +88,11 @@ def _with_reason(now: Grant, before: Grant | None) -> Grant:
     return replace(now, reason=before.reason)
 
 
-def _fits(claims: Iterable[Claim], places: Mapping[str, int]) -> bool:
+def _fits(claims: Mapping[str, Claim], sizes: Mapping[str, int], places: Mapping[str, int]) -> bool:
     """Say whether all fits whoever goes where, which is seen at once."""
     room = dict(places)
-    for claim in claims:
-        taken = claim.size * max(claim.target, sum(claim.running.values()))
+    for name, claim in claims.items():
+        taken = sizes[name] * max(claim.target, sum(claim.running.values()))
         for pool in claim.pools:
             room[pool] -= taken
     return all(left >= 0 for left in room.values())
@@ -127,6 +127,7 @@ class _Cluster:
             for pool, mine in self._capacities.items()
             for kind in KINDS
         }
+        self._counted = {kind for (_, kind), most in self._largest.items() if math.isfinite(most)}
         self._running = {one.claim.name: self._by_pool(one) for one in contenders}
         self._sizes = {one.claim.name: self._needs(one.compute) for one in contenders}
         self._pools = {one.claim.name: self._pools_of(one) for one in contenders}
@@ -138,25 +139,27 @@ class _Cluster:
 
     def size(self, name: str, kind: Kind) -> int:
         """Return what a replica of one takes of a kind, 0 where nobody counts that."""
-        limited = any(math.isfinite(self._largest[pool, kind]) for pool in self._capacities)
-        return self._sizes[name][kind] if limited else 0
+        return self._sizes[name][kind] if kind in self._counted else 0
 
     def pools(self, one: Contender) -> tuple[str, ...]:
         """Return where it may run; none where nothing is known of places for it."""
         return self._pools[one.claim.name]
 
-    def places(self, kind: Kind, claims: Iterable[Claim]) -> dict[str, int]:
+    def places(
+        self, kind: Kind, claims: Mapping[str, Claim], sizes: Mapping[str, int]
+    ) -> dict[str, int]:
         """Return the places of each pool, in multiples of what all sizes there have in common.
 
         So that of equal replicas only whole ones are counted on each node.
         """
         unit: dict[str, int] = {}
         runs: dict[str, int] = {}
-        for claim in claims:
+        for name, claim in claims.items():
+            size = sizes[name]
             for pool in claim.pools:
-                unit[pool] = math.gcd(unit.get(pool, 0), claim.size)
+                unit[pool] = math.gcd(unit.get(pool, 0), size)
             for pool, count in claim.running.items():
-                runs[pool] = runs.get(pool, 0) + count * claim.size
+                runs[pool] = runs.get(pool, 0) + count * size
         taken = self._taken(kind)
         places = {}
         for pool, size in unit.items():

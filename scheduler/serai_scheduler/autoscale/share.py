@@ -8,7 +8,7 @@ takes one place, what fits in any way is given, and the answer is the best for t
 
 import heapq
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -77,8 +77,11 @@ def share(claims: Sequence[Claim], places: Mapping[str, int]) -> dict[str, Grant
             heapq.heapreplace(heap, (keys.next(at, number + 1), number + 1))
         else:  # what does not fit now never will: what is full stays full
             heapq.heappop(heap)
-    idle = _idle(ordered, book)
-    return {claim.name: _grant(at, ordered, book, idle[at]) for at, claim in enumerate(ordered)}
+    idle, holders = _idle(ordered, book), _Holders(ordered, book)
+    return {
+        claim.name: _grant(claim, book.given[at], idle[at], holders)
+        for at, claim in enumerate(ordered)
+    }
 
 
 class _Keys:
@@ -171,6 +174,10 @@ class _Book:
             return True
         return self._make_room(at)
 
+    def there(self, pool: str) -> Set[int]:
+        """Return who has places of a pool."""
+        return self._in.get(pool, frozenset())
+
     def _enter(self, at: int, pool: str) -> None:
         self.free[pool] -= self._size[at]
         self.given[at][pool] = self.given[at].get(pool, 0) + 1
@@ -233,28 +240,43 @@ def _idle(claims: Sequence[Claim], book: _Book) -> list[dict[str, int]]:
     return idle
 
 
-def _grant(at: int, claims: Sequence[Claim], book: _Book, idle: dict[str, int]) -> Grant:
-    claim, given = claims[at], book.given[at]
+class _Holders:
+    """Who has the places of some pools, looked up once for each set of pools that is asked for."""
+
+    def __init__(self, claims: Sequence[Claim], book: _Book) -> None:
+        self._names = [claim.name for claim in claims]
+        self._book = book
+        self._known: dict[frozenset[str], list[tuple[int, str]]] = {}
+
+    def of(self, claim: Claim) -> list[tuple[int, str]]:
+        """Return (less than 0: its replicas there, name) of each other API, most replicas first."""
+        pools = frozenset(claim.pools)
+        known = self._known.get(pools)
+        if known is None:
+            counts: dict[int, int] = {}
+            for pool in pools:
+                for at in self._book.there(pool):
+                    counts[at] = counts.get(at, 0) - self._book.given[at][pool]
+            known = sorted((count, self._names[at]) for at, count in counts.items())
+            self._known[pools] = known
+        return [one for one in known if one[1] != claim.name]
+
+
+def _grant(claim: Claim, given: dict[str, int], idle: dict[str, int], holders: _Holders) -> Grant:
     count = sum(given.values())
     warm = max(0, min(claim.most, sum(claim.running.values())) - claim.target)
     ended = claim.release == "timer" and claim.timer_ended
     taken = 0 if ended else max(0, warm - sum(idle.values()))
-    reason = "" if count >= claim.target else _why(at, claims, book, count)
+    reason = "" if count >= claim.target else _why(claim, count, holders.of(claim))
     return Grant(count, given, idle, taken, reason)
 
 
-def _why(at: int, claims: Sequence[Claim], book: _Book, count: int) -> str:
+def _why(claim: Claim, count: int, held: Sequence[tuple[int, str]]) -> str:
     """Tell what was wanted, what there is, and who has most of the rest."""
-    claim = claims[at]
-    pools = set(claim.pools)
-    held = []
-    for place, given in enumerate(book.given):
-        if place != at and (theirs := sum(given[pool] for pool in given if pool in pools)):
-            held.append((-theirs, claims[place].name))
     told = f"wanted {claim.target}, got {count}; "
     if not held:
         return told + "the pools that it may use have no more places"
-    names = ", ".join(name for _, name in heapq.nsmallest(3, held))
+    names = ", ".join(name for _, name in held[:3])
     others = f" and {len(held) - 3} others" if len(held) > 3 else ""
     places = -sum(theirs for theirs, _ in held)
     return told + f"{places} {'place is' if places == 1 else 'places are'} held by {names}{others}"
