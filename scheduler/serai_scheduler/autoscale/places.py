@@ -2,7 +2,7 @@
 
 Each kind of what is set aside (GPUs, memory, processor) is shared by itself, GPUs first, and each
 only among those that need it: a count is what all of them allow. Nodes of one class and pool are
-alike. What runs somewhere has a place there, whatever is told of the node.
+alike, those with GPUs apart. What runs somewhere has a place there, whatever is told of the node.
 """
 
 import math
@@ -112,7 +112,7 @@ class _Cluster:
         self, contenders: Sequence[Contender], nodes: Sequence[EngineNode], emptied: frozenset[str]
     ) -> None:
         self._emptied = emptied
-        self._pool_of = {node.name: f"{node.pool}/{node.node_class}" for node in nodes}
+        self._pool_of = {node.name: _pool_of(node) for node in nodes}
         self._capacities: dict[str, list[tuple[str, Capacity]]] = {}
         self._nodes: dict[str, EngineNode] = {}
         for node in nodes:
@@ -211,6 +211,12 @@ class _Cluster:
             return ()
         closed = CLOSED + one.claim.name
         return (*found, closed) if closed in self._running[one.claim.name] else tuple(found)
+
+
+def _pool_of(node: EngineNode) -> str:
+    """Return what is the same for nodes that are alike: memory beside GPUs is of another kind."""
+    has_gpus = node.capacity is not None and bool(node.capacity.gpus)
+    return f"{node.pool}/{node.node_class}/{'gpus' if has_gpus else ''}"
 
 
 def _is_such(node: EngineNode, asked: Nodes | None) -> bool:

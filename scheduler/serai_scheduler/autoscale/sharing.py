@@ -28,7 +28,6 @@ TAKEN_AFTER_S = 10.0
 FIRM_PER_S, FIRM_LOAD = 1e15, 1e3
 """What a count counts as that people have set, or that stays because nothing is known."""
 COMING = " (new version)"
-ON_THEIR_WAY = (ReplicaState.STARTING, ReplicaState.LOADING, ReplicaState.READY)
 
 Figures = tuple[float, float]
 """Requests a second, and slots that are needed."""
@@ -188,8 +187,8 @@ def _placed(record: ApiRecord, replicas: Sequence[Replica], version: str = "") -
     going = {entry.replica for entry in record.draining}
     found: dict[str, int] = {}
     for one in replicas:
-        placed = one.version == version and one.node and one.state in ON_THEIR_WAY
-        if placed and one.id not in going:
+        placed = one.alive and one.node and one.state is not ReplicaState.DRAINING
+        if placed and one.version == version and one.id not in going:
             found[one.node] = found.get(one.node, 0) + 1
     return found
 
