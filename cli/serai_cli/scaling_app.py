@@ -46,3 +46,11 @@ def top(
     from serai_cli import scaling
 
     return scaling.top(once, env)
+
+
+@app.command(epilog="example: serai wake iris")
+def wake(api: Api, env: Env = "") -> int:
+    """Wake a sleeping API and show how its first replica comes."""
+    from serai_cli import waking
+
+    return waking.wake(api, env)

@@ -38,7 +38,7 @@ class Surroundings:
     store_revision: int = 0
 
 
-REVISIONS_PER_COMMIT = 4
+REVISIONS_PER_COMMIT = 5
 """A commit raises an API's route revision by less than this. An API that is deleted and made again
 begins at this many times the store's revision, so that its revisions pass all that gateways have
 reported for the one before."""

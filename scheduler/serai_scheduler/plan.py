@@ -23,6 +23,7 @@ from serai_scheduler.record import (
     trial_replicas,
     wanted_replicas,
 )
+from serai_scheduler.retry_after import retry_after_s
 from serai_scheduler.trial import Events, judge
 from serai_scheduler.world import ApiWorld
 
@@ -55,7 +56,7 @@ def plan(world: ApiWorld) -> Outcome:
     record = world.stored.record
     if record.deleting_since_s is not None:
         return _delete(world)
-    record, events = judge(world, counted(world, record))
+    record, events = judge(world, _told(world, counted(world, record)))
     # Found once: what the drain puts on its list are ready replicas of the surplus. None is started
     # in their place, and the rest of the surplus stays what it was.
     standings = _standings(world, record)
@@ -80,6 +81,17 @@ def counted(world: ApiWorld, record: ApiRecord) -> ApiRecord:
     if wanted == record.replicas:
         return record
     return msgspec.structs.replace(record, replicas=wanted)
+
+
+def _told(world: ApiWorld, record: ApiRecord) -> ApiRecord:
+    """Return the record with what refused clients are to be told now.
+
+    The route's revision rises; what waits for an earlier one has that with this one as well.
+    """
+    wanted_s = retry_after_s(record.retry_after_s, world.start_up_s)
+    if wanted_s == record.retry_after_s:
+        return record
+    return msgspec.structs.replace(record, retry_after_s=wanted_s, revision=record.revision + 1)
 
 
 def check(world: ApiWorld, outcome: Outcome) -> None:

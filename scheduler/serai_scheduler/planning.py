@@ -27,6 +27,7 @@ class Observation:
     by API and version how long its answers may take, as the engine was last told. `blind` is why
     the engine shows nothing at this moment, "" while it does. `asked` holds by API the count that
     the autoscaler asks for, `failed_at_s` by replica when it failed, by the leader's clock.
+    `start_up_s` says by API how long a replica takes to be ready, where that is known.
     """
 
     now_s: float
@@ -44,6 +45,7 @@ class Observation:
     began_s: float = 0.0
     asked: Mapping[str, int] = field(default_factory=dict)
     failed_at_s: Mapping[str, float] = field(default_factory=dict)
+    start_up_s: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ def _world(
         began_s=seen.began_s,
         asked=seen.asked.get(name),
         failed_at_s=seen.failed_at_s,
+        start_up_s=seen.start_up_s.get(name),
     )
 
 

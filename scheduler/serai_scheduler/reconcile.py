@@ -63,6 +63,7 @@ class Reconciler:
         self._failed_at_s: dict[str, float] | None = None
         self._kicked = asyncio.Event()
         self._asked: Mapping[str, int] = {}
+        self._start_up_s: Mapping[str, float] = {}
         self._told: dict[str, str] = {}
         self._telling: dict[str, str] = {}
         """What the last tick found to stay as it is, and what this one does."""
@@ -80,8 +81,12 @@ class Reconciler:
         """Ask for a pass now, because something changed."""
         self._kicked.set()
 
-    def ask(self, counts: Mapping[str, int]) -> None:
-        """Have so many replicas of each API, where its users have not set a count themselves."""
+    def ask(self, counts: Mapping[str, int], start_up_s: Mapping[str, float]) -> None:
+        """Have so many replicas of each API, where its users have not set a count themselves.
+
+        `start_up_s` says by API how long a replica takes to be ready, where that is known.
+        """
+        self._start_up_s = start_up_s
         if counts != self._asked:
             self._asked = dict(counts)
             self.kick()
@@ -131,6 +136,7 @@ class Reconciler:
             began_s=self._began_s,
             asked=self._asked,
             failed_at_s=self._failed_at_s or {},
+            start_up_s=self._start_up_s,
         )
         if self.blind:
             await self._carry_out_each(judge_all(seen))

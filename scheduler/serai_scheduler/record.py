@@ -9,6 +9,7 @@ from serai.operator import NodeWish
 from serai.routes import ROUTES
 from serai.spec.scaling import FIXED
 from serai.spec.types import ApiSpec
+from serai_scheduler.retry_after import FIRST_S
 
 APIS = "apis/"
 VERSIONS = "versions/"
@@ -82,10 +83,11 @@ class ApiRecord(Value):
     """One API. `spec` holds the settings in force; `stable` is "" until a version has served.
 
     `replicas` is the wanted count, `pinned` the one that a user has set in place of the policy's,
-    None where the policy decides. `next_number` is the number of the next version, `revision` the
-    revision of its route, and `in_force_since` the one that brought callers the stable version
-    under these settings. `last_error` is why version `failed_version` did not come to serve, with
-    the end of its log; a later success clears them.
+    None where the policy decides. `retry_after_s` is what refused clients are told. `next_number`
+    is the number of the next version, `revision` the revision of its route, and `in_force_since`
+    the one that brought callers the stable version under these settings. `last_error` is why
+    version `failed_version` did not come to serve, with the end of its log; a later success clears
+    them.
     """
 
     name: str
@@ -105,6 +107,7 @@ class ApiRecord(Value):
     failed_version: str = ""
     failed_log: tuple[str, ...] = ()
     pinned: int | None = None
+    retry_after_s: int = FIRST_S
 
     @property
     def versions(self) -> tuple[str, ...]:

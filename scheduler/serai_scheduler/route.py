@@ -5,7 +5,6 @@ from serai_scheduler.record import ApiRecord, StoredApi
 
 HOLD_LIMIT_S = 120
 """How long a request waits for a first ready replica."""
-RETRY_AFTER_S = 5
 
 
 def route_of(record: ApiRecord, epoch: int) -> Route | None:
@@ -27,7 +26,7 @@ def route_of(record: ApiRecord, epoch: int) -> Route | None:
         body_max_bytes=spec.concurrency.body_max.bytes,
         retry=spec.retry,
         draining=tuple(entry.replica for entry in record.draining),
-        retry_after_s=RETRY_AFTER_S,
+        retry_after_s=record.retry_after_s,
         revision=record.revision,
         epoch=epoch,
     )

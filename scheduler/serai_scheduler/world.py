@@ -68,7 +68,8 @@ class ApiWorld:
     `blind` is why the engine shows nothing at this moment, "" while it does.
     `granted` says by version how long its answers may take, as the engine was last told. `asked`
     is the count that the autoscaler asks for, None while it asks for none. `failed_at_s` says by
-    replica when it failed, by the leader's clock.
+    replica when it failed, by the leader's clock. `start_up_s` is how long a replica takes to be
+    ready, None while that is not known.
     """
 
     now_s: float
@@ -83,6 +84,7 @@ class ApiWorld:
     began_s: float = 0.0
     asked: int | None = None
     failed_at_s: Mapping[str, float] = field(default_factory=dict)
+    start_up_s: float | None = None
 
     def age_s(self, since_s: float) -> float:
         """Return for how long something has been so, as far as this leader knows.

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 NOT_FOUND = ("not_found", "no_blob")
 CONFLICTS = (
     "updating", "deleting", "conflict", "kind_changed", "out_of_bounds", "blobs_missing",
-    "report_old", "only_node", "unreadable",
+    "report_old", "only_node", "unreadable", "not_woken",
 )  # fmt: skip
 UNPROCESSABLE = frozenset(
     {"digest_mismatch", "size_mismatch", "bad_path", "invalid_spec", "incomplete", "damaged"}

@@ -31,6 +31,7 @@ from serai.tasks import cancelled
 from serai_scheduler.api.metrics import render
 from serai_scheduler.api.openapi import describe
 from serai_scheduler.api.reading import deploy_request
+from serai_scheduler.api.wake import tell, wake
 from serai_scheduler.autoscale.explain import NOTHING_DECIDED, explained
 from serai_scheduler.ledger import MOST_TOLD
 from serai_scheduler.nomad.hcl import hcl_of
@@ -112,6 +113,8 @@ class Handlers:
                 web.delete("/v1/apis/{api}", self.delete_api),
                 web.post("/v1/apis/{api}/scale", self.scale_api),
                 web.post("/v1/apis/{api}/refresh", self.refresh_api),
+                web.post("/v1/apis/{api}/wake", self.wake_api),
+                web.get("/v1/apis/{api}/wake", self.waking),
                 web.get("/v1/apis/{api}/decisions", self.decisions),
                 web.get("/v1/apis/{api}/explanation", self.explain),
                 web.get("/v1/apis/{api}/logs", self.logs),
@@ -198,6 +201,12 @@ class Handlers:
         await self._scheduler.find(name)
         version = await self._scheduler.orders.refresh(name)
         return answer(Done(message=f"{name}: new replicas start as {version}"))
+
+    async def wake_api(self, request: web.Request) -> web.Response:
+        return answer(await wake(self._scheduler, request.match_info["api"]))
+
+    async def waking(self, request: web.Request) -> web.StreamResponse:
+        return await tell(self._scheduler, request)
 
     async def render(self, request: web.Request) -> web.Response:
         job = await self._scheduler.render(

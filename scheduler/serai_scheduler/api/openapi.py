@@ -10,6 +10,7 @@ from serai.decisions import DecisionList, Explanation
 from serai.engine import LogLine
 from serai.report import NodeReport, ReportTaken
 from serai.spec.codec import enc_hook, schema_hook
+from serai.waking import WakeProgress
 
 REF = "#/components/schemas/{name}"
 
@@ -20,6 +21,8 @@ CALLS: tuple[tuple[str, str, str, type | None, type | None], ...] = (
     ("delete", "/v1/apis/{api}", "Delete an API", None, operator.Done),
     ("post", "/v1/apis/{api}/scale", "Set the replicas", operator.ScaleRequest, operator.Done),
     ("post", "/v1/apis/{api}/refresh", "Replace every replica", None, operator.Done),
+    ("post", "/v1/apis/{api}/wake", "Wake a sleeping API", None, operator.Done),
+    ("get", "/v1/apis/{api}/wake", "How it wakes, one JSON object a line", None, WakeProgress),
     ("get", "/v1/apis/{api}/decisions", "Decisions about the count", None, DecisionList),
     ("get", "/v1/apis/{api}/explanation", "Why there are so many replicas", None, Explanation),
     ("get", "/v1/apis/{api}/logs", "Log lines, one JSON object a line", None, LogLine),

@@ -38,6 +38,7 @@ CODES = {
     "kind_changed": (409, "an API of this name has another kind"),
     "only_node": (409, "no other node takes replicas, so a drain has nowhere to go"),
     "out_of_bounds": (409, "fewer or more replicas than the API's bounds"),
+    "not_woken": (409, "the API may have no replica now; the text says what to do"),
     "blobs_missing": (409, "files of the deploy are not stored; send them first"),
     "no_part": (409, "parts of a file are not stored; send them again"),
     "report_old": (409, "a report older than one that came before"),

@@ -13,7 +13,7 @@ from serai_scheduler.autoscale.memory import Memory
 from serai_scheduler.autoscale.scaler import Past, Scaler, Seen, Verdict, unheard
 from serai_scheduler.autoscale.sharing import Around, Settled, Sharing, as_wanted
 from serai_scheduler.autoscale.start_up import TIMES_OF_ALL, Times
-from serai_scheduler.autoscale.starts import Starts
+from serai_scheduler.autoscale.starts import OVERDUE_FACTOR, Starts
 from serai_scheduler.ledger import Ledger
 from serai_scheduler.reconcile import Reconciler
 from serai_scheduler.record import ApiRecord, StoredApi
@@ -27,6 +27,8 @@ AT_ONCE = 25
 """So many APIs are decided upon before others may run: some milliseconds."""
 SMALL = 200
 """Up to how many wanted replicas a cluster is shared without a thread: it takes a few ms."""
+WAKE_LEAST_S = 120.0
+"""Somebody who wakes an API is taken to wait for so long at least, if none becomes ready."""
 LEARNED_S = 5.0
 """Between two looks at whose turn it is to be kept."""
 
@@ -60,6 +62,8 @@ class Autoscaler:
         """By API, the decision that went to the ledger last."""
         self.decisions: dict[str, ScaleDecision] = {}
         """By API, the last decision."""
+        self._woken: dict[str, float] = {}
+        """Since when somebody waits for a first replica, by API."""
 
     async def tick(self) -> None:
         """Ask for the count of every API; what is wrong with one leaves the others alone."""
@@ -93,9 +97,30 @@ class Autoscaler:
         # One whose record cannot be read for a while is the same once it can.
         for gone in self._scalers.keys() - serving.keys() - self._state.faults.keys():
             self._memory.ended(gone)
-            for book in (self._scalers, self._kept, self.decisions):
+            for book in (self._scalers, self._kept, self.decisions, self._woken):
                 book.pop(gone, None)
-        self._reconciler.ask({name: one.count for name, one in settled.items()})
+        start_up_s = {
+            name: took_s
+            for name, starts in self._starts.items()
+            if (took_s := starts.learned_s(now_s)) is not None
+        }
+        self._reconciler.ask({name: one.count for name, one in settled.items()}, start_up_s)
+
+    def wake(self, api: str) -> None:
+        """Take it that somebody waits for a first replica, until one is ready or long overdue."""
+        self._woken[api] = self._clock.now()
+
+    def is_woken(self, api: str) -> bool:
+        """Say whether somebody is taken to wait for a first replica."""
+        return api in self._woken
+
+    def eta_s(self, api: str, version: str) -> float | None:
+        """Return how long it usually takes until a replica of a version is ready, None if unknown.
+
+        That is the one that has come farthest, or one that is asked for now.
+        """
+        starts = self._starts.get(api)
+        return None if starts is None else starts.eta_s(self._clock.now(), version)
 
     def progress(self, api: str) -> dict[str, StartProgress]:
         """Return by replica how far each start of an API has come."""
@@ -114,15 +139,16 @@ class Autoscaler:
     def _note_starts(self, now_s: float, apis: Set[str]) -> None:
         for gone in self._starts.keys() - apis - self._state.faults.keys():
             del self._starts[gone]
-        if self._reconciler.blind:
-            return
         classes = {one.name: one.node_class for one in self._reconciler.nodes}
         for name in apis:
             starts = self._starts.setdefault(name, Starts(self._everyone))
-            starts.note(now_s, self._reconciler.by_api.get(name, ()), classes)
+            if not self._reconciler.blind:
+                starts.note(now_s, self._reconciler.by_api.get(name, ()), classes)
 
     async def _scale(self, now_s: float, stored: StoredApi, known: bool) -> Verdict:
-        return self._judge(now_s, stored, known)
+        verdict = self._judge(now_s, stored, known)
+        self._forget_woken(now_s, stored.record.name, verdict)
+        return verdict
 
     async def _share(
         self, now_s: float, verdicts: Mapping[str, Verdict], apis: Mapping[str, StoredApi]
@@ -135,6 +161,12 @@ class Autoscaler:
         if sum(verdict.count for verdict in verdicts.values()) <= SMALL:
             return self._sharing.settle(now_s, verdicts, around)
         return await asyncio.to_thread(self._sharing.settle, now_s, verdicts, around)
+
+    def _forget_woken(self, now_s: float, name: str, verdict: Verdict) -> None:
+        limit_s = max(WAKE_LEAST_S, OVERDUE_FACTOR * verdict.supply.start_up_s)
+        since_s = self._woken.get(name)
+        if since_s is not None and (verdict.supply.ready or now_s - since_s > limit_s):
+            del self._woken[name]
 
     def _account(self, record: ApiRecord, verdict: Verdict, settled: Settled) -> None:
         last = self.decisions.get(record.name)
@@ -153,6 +185,7 @@ class Autoscaler:
             replicas=self._reconciler.by_api.get(name, ()),
             counted=self._traffic.counted(name, now_s) if known else None,
             wall_s=self._clock.wall(),
+            woken=name in self._woken,
         )
         scaler = self._scalers.get(name)
         if scaler is None:

@@ -4,7 +4,7 @@ All times but `wall_s` are monotonic seconds of the caller.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from serai.model import Replica
@@ -39,12 +39,16 @@ because what the gateways or the engine would tell is unknown."""
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """An API at one moment: `counted` is None while a gateway or the engine is silent."""
+    """An API at one moment: `counted` is None while a gateway or the engine is silent.
+
+    `woken` says that somebody waits for a first replica, as a held request does.
+    """
 
     record: ApiRecord
     replicas: Sequence[Replica]
     counted: Counted | None
     wall_s: float
+    woken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,8 @@ class Scaler:
             queue_limit=record.spec.concurrency.queue,
         )
         sample = self._signals.sample(now_s, seen.counted, supply)
+        if sample is not None and seen.woken:
+            sample = replace(sample, queued=sample.queued + 1)
         if sample is not None and self._policy is not None:
             self._policy.add(now_s, sample)
             self._last = self._policy.decide(now_s, limits), sample

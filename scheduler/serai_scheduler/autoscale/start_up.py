@@ -109,6 +109,11 @@ class StartUp:
                 told += share * (quantile([took_s for _, took_s in level]) - told)
         return told
 
+    @property
+    def heard(self) -> bool:
+        """Say whether any start of the API itself is known."""
+        return bool(self._places)
+
     def keep(self, at_s: float) -> KeptStartUp:
         """Return what is to outlive a restart: as JSON at most KEPT_BYTES, the latest first."""
         places: list[KeptPlace] = []

@@ -89,6 +89,23 @@ class Starts:
             self._usual = now_s, self.learned.told_s(now_s)
         return self._usual[1]
 
+    def learned_s(self, now_s: float) -> float | None:
+        """Return how long a start takes, None while none of this API is known."""
+        return self.usual_s(now_s) if self.learned.heard else None
+
+    def eta_s(self, now_s: float, version: str) -> float | None:
+        """Return how long until one of a version is ready, the first or one asked for now.
+
+        None while no start of this API is known, and where all take far longer than usual.
+        """
+        if not self.learned.heard:
+            return None
+        mine = [one for one in self._under_way.values() if one.version == version]
+        if not mine:
+            return self.usual_s(now_s)
+        left = [self._progress(one, now_s).left_s for one in mine]
+        return min((left_s for left_s in left if left_s is not None), default=None)
+
     def coming(self, now_s: float, version: str) -> tuple[int, int]:
         """Return how many of a version will come in the usual time, and how many are overdue."""
         mine = [one for one in self._under_way.values() if one.version == version]

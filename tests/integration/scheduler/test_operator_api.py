@@ -174,6 +174,13 @@ async def test_an_api_is_deployed_listed_scaled_and_deleted(api: Api) -> None:
     assert (status, body["code"]) == (409, "deleting")
 
 
+async def test_what_never_served_cannot_be_woken(api: Api) -> None:
+    assert (await api.call("POST", "/v1/apis/iris/wake"))[0] == 404
+    assert (await api.call("POST", "/v1/deploy", plain()))[0] == 200
+    status, body = await api.call("POST", "/v1/apis/iris/wake")
+    assert (status, body["code"]) == (409, "not_woken") and "serai describe" in body["detail"]
+
+
 async def test_a_plan_changes_nothing(api: Api) -> None:
     status, body = await api.call("POST", "/v1/plan", plain())
     assert (status, body["apis"][0]["action"]) == (200, "create")

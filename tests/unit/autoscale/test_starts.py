@@ -115,3 +115,17 @@ def test_only_so_many_nodes_are_remembered() -> None:
     told = starts.progress(1.0)
     assert [told[name].cache for name in ("iris.v1.1", "iris.v1.2")] == ["cold", "warm"]
     assert BEEN_KEPT < 1500
+
+
+def test_when_the_first_will_be_ready_is_told_once_a_start_is_known() -> None:
+    starts = Starts()
+    assert starts.eta_s(0.0, "v1") is None and starts.learned_s(0.0) is None
+    follow(starts, number=1)
+    assert starts.learned_s(100.0) == starts.eta_s(100.0, "v1") == starts.usual_s(100.0)
+    begins, comes = one(ReplicaState.PENDING, "", 3), one(ReplicaState.STARTING, "node", 2)
+    starts.note(100.0, (comes,), CLASSES)
+    starts.note(110.0, (comes, begins), CLASSES)
+    left = [progress.left_s for progress in starts.progress(111.0).values()]
+    assert starts.eta_s(111.0, "v1") == min(left_s for left_s in left if left_s is not None)
+    assert starts.eta_s(111.0, "v2") == starts.usual_s(111.0)
+    assert starts.eta_s(5000.0, "v1") is None, "it takes far longer than usual"
