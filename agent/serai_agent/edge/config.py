@@ -77,6 +77,11 @@ STATS_SOCKET = "stats.sock"
 LOG_SOCKET = "log.sock"
 HANDOVER_SOCKET = "handover.sock"
 METRICS_SOCKET = "metrics.sock"
+WAKE_SOCKET = "wake.sock"
+WAKE_PATH = "_serai/wake"
+"""Below an endpoint: not for replicas, but for the agent, who wakes the API and tells how far it is."""
+WAKES_AT_ONCE = 256
+"""So many callers may follow how APIs wake, over all of them; others are told to come again."""
 
 
 def render(
@@ -88,20 +93,15 @@ def render(
     """
     parts = [
         _head(fingerprint(settings, hold)),
-        _global(settings),
-        _defaults(),
-        _frontend(settings),
-        _metrics(),
-        _handover(),
+        *_apart_from_slots(settings),
+        *_slots(settings, servers),
     ]
-    parts += _slots(settings, servers)
     return "\n".join(parts)
 
 
 def fingerprint(settings: EdgeSettings, hold: str) -> str:
     """Return a name for a configuration apart from its servers, which change without a reload."""
-    fixed = [_global(settings), _defaults(), _frontend(settings), _metrics(), _handover(), hold]
-    fixed += _slots(settings, {})
+    fixed = [*_apart_from_slots(settings), hold, *_slots(settings, {})]
     return hashlib.sha256("\n".join(fixed).encode()).hexdigest()[:16]
 
 
@@ -112,6 +112,11 @@ def is_made_from(text: str, mark: str) -> bool:
 
 def _head(mark: str) -> str:
     return f"# Written by Serai from settings {mark}; changes are lost at the next reload."
+
+
+def _apart_from_slots(settings: EdgeSettings) -> list[str]:
+    fixed = [_global(settings), _defaults(), _frontend(settings), _metrics()]
+    return [*fixed, _handover(), _wake()]
 
 
 def _slots(settings: EdgeSettings, servers: dict[str, tuple[ServerLine, ...]]) -> list[str]:
@@ -231,12 +236,24 @@ def _frontend(settings: EdgeSettings) -> str:
     http-request set-var(txn.route) var(txn.key),map_beg({ROUTE_MAP})
 {_return(404, "not_found", "no API has this path", "!{ var(txn.route) -m found }")}
 {fields}
+{_waking()}
 {_choice()}{_admission(settings.line_each_per_s)}
     use_backend %[var(txn.backend)]
 
 backend {TABLE} from base
     stick-table type string len 64 size 10k expire 1h store conn_cur,http_req_cnt,http_req_rate(1s)
 """
+
+
+def _waking() -> str:
+    """Return the rules that pass callers who wake an API on; they are no requests for a replica."""
+    rules = [
+        f"    http-request set-var(txn.backend) str(wake) if to_wake {{ {_DEPTH} -m str {depth} }} "
+        f"{{ path,field({depth + 2},/,0) -m str {WAKE_PATH} }}"
+        for depth in range(1, MAX_ENDPOINT_DEPTH + 1)
+    ]
+    allow = "    http-request allow if to_wake { var(txn.backend) -m str wake }"
+    return "\n".join([f"    acl to_wake path_end /{WAKE_PATH}", *rules, allow])
 
 
 def _choice() -> str:
@@ -316,6 +333,21 @@ def _handover() -> str:
     http-request set-header x-serai-held-ms %[var(txn.held_ms)]
     http-request set-header x-serai-version %[var(txn.pin)] if {{ var(txn.pin) -m found }}
     server self unix@{HANDOVER_SOCKET} send-proxy-v2
+"""
+
+
+def _wake() -> str:
+    away = "how far it is cannot be told now; a request to the API wakes it as well"
+    return f"""backend wake from base
+    timeout queue 1s
+    retries 0
+    http-error status 503 content-type application/json lf-string {_body("no_progress", away)} hdr retry-after "{_RETRY_AFTER}"
+    http-request set-log-level silent
+    http-request return status 405 content-type application/json lf-string {_body("method_not_allowed", "an API is woken by GET")} hdr allow GET if !{{ method GET }}
+    http-response set-header cache-control no-store
+    http-response set-header retry-after "{_RETRY_AFTER}" if {{ status 503 }}
+    http-request set-uri /%[var(txn.api)]
+    server agent unix@{WAKE_SOCKET} maxconn {WAKES_AT_ONCE}
 """
 
 

@@ -1,16 +1,19 @@
 """How this node calls schedulers: where, with which token, and for which blobs."""
 
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 
-from serai.errors import Refused, SeraiError, Unavailable
+from serai import wire
+from serai.errors import ConfigError, Refused, SeraiError, Unavailable
 from serai.http import error_of, read_start, translated
 from serai.listening import is_loopback
+from serai.waking import WakeProgress
 from serai_agent.report.sender import TLS_KEYS
 
 CONNECT_LIMIT_S = 5.0
@@ -93,12 +96,37 @@ class Schedulers:
         raise problem
 
     async def _get(self, url: str) -> AsyncIterator[bytes]:
+        async with self._asked("GET", url) as response:
+            async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+                yield chunk
+
+    async def wake(self, api: str) -> None:
+        """Have the leader wake an API; errors as those of `edge.wake_door.Waker`."""
+        async with self._asked("POST", self._wake_url(api)) as response:
+            await read_start(response, MAX_ANSWER_BYTES)
+
+    async def looks(self, api: str) -> AsyncGenerator[WakeProgress, None]:
+        """Yield how far the leader says that an API is, as `edge.wake_door.Waker` has it."""
+        async with self._asked("GET", self._wake_url(api)) as response:
+            try:
+                async for line in response.content:
+                    yield wire.decode_answer(line, WakeProgress)
+            except (ConfigError, ValueError) as error:
+                raise Unavailable(f"the leader sent a line that cannot be read: {error}") from error
+
+    def _wake_url(self, api: str) -> str:
+        return f"{self.leader_url()}/v1/apis/{quote(api, safe='')}/wake"
+
+    @asynccontextmanager
+    async def _asked(self, method: str, url: str) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Yield an answer of success; another one is raised as the error that it stands for."""
         async with (
             translated(f"the scheduler at {urlsplit(url).netloc}", TLS_KEYS),
-            self.session.get(url, headers=self._headers, allow_redirects=False) as response,
+            self.session.request(
+                method, url, headers=self._headers, allow_redirects=False
+            ) as response,
         ):
             if response.status != HTTPStatus.OK:
                 raw = await read_start(response, MAX_ANSWER_BYTES)
                 raise error_of(response.status, response.content_type, raw)
-            async for chunk in response.content.iter_chunked(CHUNK_BYTES):
-                yield chunk
+            yield response

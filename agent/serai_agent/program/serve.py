@@ -22,6 +22,7 @@ from serai.consul.client import ConsulClient
 from serai.errors import Refused, Unavailable
 from serai.supervisor import Supervisor
 from serai_agent.edge.exporter import GatewayMetrics
+from serai_agent.edge.wake_door import WakeDoor
 from serai_agent.program.config import AgentConfig, listen_tls, read_secrets
 from serai_agent.program.drain import drain
 from serai_agent.program.holding import holding
@@ -73,7 +74,7 @@ async def serve(config: AgentConfig, drain_at_once: bool = False) -> int:
                     access,
                     _more_routes(node),
                 ) as port,
-                _gateway(node.gateway),
+                _gateway(node),
                 _cache(node.cache),
             ):
                 facts = {"node": config.node, "roles": list(config.roles), "port": port}
@@ -92,14 +93,16 @@ def _more_routes(node: AgentNode) -> Sequence[web.RouteDef]:
 
 
 @asynccontextmanager
-async def _gateway(part: GatewayPart | None) -> AsyncIterator[None]:
+async def _gateway(node: AgentNode) -> AsyncIterator[None]:
     """Attach to HAProxy, or start it, and let go of it at the end."""
-    if part is None:
+    if (part := node.gateway) is None:
         yield
         return
     await part.haproxy.start(part.draining)
     try:
-        yield
+        folder = Path(node.config.data_dir) / EDGE
+        async with WakeDoor(folder, node.schedulers, node.clock).listening():
+            yield
     finally:
         part.haproxy.detach()
 

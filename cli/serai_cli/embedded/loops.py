@@ -3,20 +3,24 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import AsyncGenerator
 
 from serai import wire
 from serai.errors import Refused
 from serai.gateways import OneGateway
 from serai.model import Replica, ReplicaState
 from serai.report import NodeReport, ReplicaUsage
+from serai.waking import WakeProgress
 from serai_agent.edge import steer
 from serai_agent.edge.steer import REPAIR_PERIOD_S, OnLate, Rhythm, Steering
+from serai_agent.edge.wake_door import WakeDoor
 from serai_agent.report.beat import Identity
 from serai_agent.report.gauges import ReportGauges
 from serai_agent.report.gpu import GpuProbe
 from serai_agent.report.node import NodeReader
 from serai_agent.report.sender import ReportLoop, Sources
 from serai_cli.embedded.node import Node
+from serai_scheduler.api import wake
 from serai_scheduler.service import Scheduler
 
 log = logging.getLogger(__name__)
@@ -71,6 +75,24 @@ class SchedulerSink:
             self.demand_since = self._scheduler.take_report(wire.encode(report)).demand_since
         except Refused as refused:
             log.warning("report refused", extra={"why": str(refused)})
+
+
+class SchedulerWaker:
+    """Wakes APIs through the scheduler in the same process."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+
+    async def wake(self, api: str) -> None:
+        await wake.wake(self._scheduler, api)
+
+    def looks(self, api: str) -> AsyncGenerator[WakeProgress, None]:
+        return wake.looks(self._scheduler, api)
+
+
+def waking(node: Node, scheduler: Scheduler) -> WakeDoor:
+    """Return what answers callers of this machine's gateway who wake an API."""
+    return WakeDoor(node.folder.path / "gateway", SchedulerWaker(scheduler), node.clock)
 
 
 def reporting(node: Node, scheduler: Scheduler, probe: GpuProbe) -> ReportLoop:

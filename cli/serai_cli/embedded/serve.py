@@ -16,7 +16,7 @@ from serai.supervisor import Supervisor
 from serai_agent.edge.exporter import GatewayMetrics
 from serai_agent.report.gpu import GpuProbe
 from serai_cli.embedded.folder import DataFolder, Endpoint
-from serai_cli.embedded.loops import publish_forever, reporting, steering
+from serai_cli.embedded.loops import publish_forever, reporting, steering, waking
 from serai_cli.embedded.node import Listening, Node
 from serai_scheduler.api.app import make_app
 from serai_scheduler.autoscale.loop import LEARNED_S
@@ -92,6 +92,7 @@ async def _with_api(
 async def _run_loops(node: Node, scheduler: Scheduler, stopping: asyncio.Event) -> None:
     async with (
         node.ledger,
+        waking(node, scheduler).listening(),
         Supervisor(node.clock, Random(), node.watcher) as agent,
         Supervisor(node.clock, Random(), scheduler.watcher) as loops,
     ):

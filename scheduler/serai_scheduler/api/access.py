@@ -11,11 +11,13 @@ from aiohttp.typedefs import Middleware
 from serai.http import problem
 
 OPEN_PATHS = ("/healthz", "/readyz")
-REPORTS, BLOBS = "/v1/reports", "/v1/blobs/"
+REPORTS, BLOBS, WAKE = "/v1/reports", "/v1/blobs/", r"/v1/apis/[^/]+/wake"
 FOR_AGENTS = (
     ("POST", re.compile(REPORTS)),
     ("GET", re.compile(r"/v1/info")),
     ("GET", re.compile(r"/v1/blobs/[0-9a-f]{64}")),
+    ("POST", re.compile(WAKE)),
+    ("GET", re.compile(WAKE)),
 )
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -79,7 +81,7 @@ def _wrong_token(access: Access, request: web.Request) -> web.Response | None:
     return problem(
         403,
         "forbidden",
-        "this is the agents' token, which only sends reports and reads blobs; use the admin's",
+        "this is the agents' token: it reports, reads blobs and wakes APIs; use the admin's",
     )
 
 

@@ -43,14 +43,16 @@ def server(answering: Answering, secure: bool = False) -> Iterator[str]:
         http.server_close()
 
 
-def sending(body: bytes, status: int = 200, length: int | None = None) -> Answering:
+def sending(
+    body: bytes, status: int = 200, length: int | None = None, kind: str = "application/json"
+) -> Answering:
     """Answer with this body; a `length` beyond it breaks the answer off."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
         handler.send_response(status)
         handler.send_header("Content-Length", str(len(body) if length is None else length))
-        handler.send_header("Content-Type", "application/json")
+        handler.send_header("Content-Type", kind)
         handler.end_headers()
         handler.wfile.write(body)
         handler.close_connection = True

@@ -12,6 +12,10 @@ def test_agents_report_and_read_blobs() -> None:
     assert agents_may("GET", "/v1/info")
 
 
+def test_agents_wake_for_those_who_call_their_gateway() -> None:
+    assert agents_may("POST", "/v1/apis/iris/wake") and agents_may("GET", "/v1/apis/iris/wake")
+
+
 def test_agents_may_do_nothing_else() -> None:
     for method, path in (
         ("GET", "/v1/reports"),
@@ -21,6 +25,9 @@ def test_agents_may_do_nothing_else() -> None:
         ("GET", f"/v1/blobs/{'a' * 64}/../../apis"),
         ("GET", "/v1/blobs/missing"),
         ("GET", "/v1/apis"),
+        ("POST", "/v1/apis/iris/scale"),
+        ("DELETE", "/v1/apis/iris/wake"),
+        ("POST", "/v1/apis/iris/../text/wake"),
         ("POST", "/v1/deploy"),
         ("GET", "/metrics"),
     ):
