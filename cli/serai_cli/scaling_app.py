@@ -52,5 +52,7 @@ def top(
 def wake(api: Api, env: Env = "") -> int:
     """Wake a sleeping API and show how its first replica comes."""
     from serai_cli import waking
+    from serai_cli.client import Client
+    from serai_cli.targets import find
 
-    return waking.wake(api, env)
+    return waking.wake(Client(find(env)), api)

@@ -9,15 +9,14 @@ from serai.waking import ENDS, WakePhase, WakeProgress
 from serai_cli.client import Client, api_path
 from serai_cli.exits import DONE, FAILED
 from serai_cli.output import note, write
-from serai_cli.targets import find
 from serai_cli.text import printable
 
 MAX_LINE_BYTES = 2**16
 
 
-def wake(api: str, env: str) -> int:
+def wake(client: Client, api: str) -> int:
     """Return 0 once a replica is ready, 1 when it fails; Unavailable where it breaks off."""
-    client, shown = Client(find(env)), ""
+    shown = ""
     client.post(api_path(api, "/wake"), None, Done)
     try:
         with client.open("GET", api_path(api, "/wake")) as response:
