@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 
 from serai.report import DEMAND_SLOTS, Demand, DemandSlot, demand_slot
 
+SETTLED_SLOTS = 2
+"""A slot is over for good once the one after it is: by then every gateway has told of it."""
+IDLE = DemandSlot()
+
 
 @dataclass
 class _Gateway:
@@ -26,6 +30,8 @@ class DemandBook:
 
     def __init__(self) -> None:
         self._gateways: dict[str, _Gateway] = {}
+        self._unkept: dict[int, set[str]] = {}
+        """By slot, the APIs of which something was told that has not been taken to be kept."""
 
     def add(self, node: str, demand: Demand, wall_s: float) -> int:
         """Take in what a gateway tells; return from which slot on it is to tell more (0: all)."""
@@ -44,6 +50,7 @@ class DemandBook:
                 if _is_kept(place, number):
                     slots[place] = _more(slots.get(place), slot)
                     known.newest = max(known.newest, place)
+                    self._unkept.setdefault(place, set()).add(one.api)
         return known.newest
 
     def _forget_old(self, told: _Gateway, number: int) -> None:
@@ -79,6 +86,22 @@ class DemandBook:
         told = {place for g in self._gateways.values() for place in g.apis.get(api, ())}
         places = (place for place in told if _is_kept(place, number))
         return max((_sum(self._of(api, place)).peak for place in places), default=0)
+
+    def take_over(self, wall_s: float, most: int) -> list[tuple[str, int, DemandSlot]]:
+        """Return API, number and sum of slots that are over, and of which news has come since.
+
+        The oldest come first; once there are `most`, the later ones are left for the next call.
+        """
+        taken: list[tuple[str, int, DemandSlot]] = []
+        last = demand_slot(wall_s) - SETTLED_SLOTS
+        for place in sorted(one for one in self._unkept if one <= last):
+            if len(taken) >= most:
+                break
+            for api in sorted(self._unkept.pop(place)):
+                total = _sum(self._of(api, place))
+                if total != IDLE:
+                    taken.append((api, place, total))
+        return taken
 
     def _of(self, api: str, place: int) -> Iterator[DemandSlot]:
         for gateway in self._gateways.values():

@@ -19,7 +19,7 @@ from serai_cli.embedded.folder import DataFolder, Endpoint
 from serai_cli.embedded.loops import publish_forever, reporting, steering, waking
 from serai_cli.embedded.node import Listening, Node
 from serai_scheduler.api.app import make_app
-from serai_scheduler.autoscale.loop import LEARNED_S
+from serai_scheduler.autoscale.loop import LEARNED_S, TRAFFIC_S
 from serai_scheduler.autoscale.loop import TICK_S as AUTOSCALE_S
 from serai_scheduler.ledger import FLUSH_S
 from serai_scheduler.service import Scheduler
@@ -106,6 +106,7 @@ async def _run_loops(node: Node, scheduler: Scheduler, stopping: asyncio.Event) 
         loops.start("reconcile", scheduler.reconcile_forever)
         loops.start_periodic("autoscale", AUTOSCALE_S, scheduler.autoscaler.tick)
         loops.start_periodic("learned", LEARNED_S, scheduler.autoscaler.keep_learned)
+        loops.start_periodic("traffic", TRAFFIC_S, scheduler.autoscaler.keep_traffic)
         loops.start_periodic("ledger", FLUSH_S, node.ledger.flush)
         loops.start_periodic("collect", COLLECT_PERIOD_S, scheduler.collect)
         _announce(node)

@@ -117,6 +117,7 @@ class Handlers:
                 web.get("/v1/apis/{api}/wake", self.waking),
                 web.get("/v1/apis/{api}/decisions", self.decisions),
                 web.get("/v1/apis/{api}/explanation", self.explain),
+                web.get("/v1/apis/{api}/traffic", self.recorded),
                 web.get("/v1/apis/{api}/logs", self.logs),
                 web.get("/v1/apis/{api}/job", self.render),
                 web.post("/v1/plan", self.plan),
@@ -185,6 +186,14 @@ class Handlers:
         most = int(number_of(request, "most", MOST_TOLD))
         found = await scheduler.ledger.since(name, since_s, until_s, max(1, most))
         return answer(DecisionList(decisions=found))
+
+    async def recorded(self, request: web.Request) -> web.Response:
+        name, scheduler = request.match_info["api"], self._scheduler
+        await scheduler.find(name)
+        now_s = scheduler.clock.wall()
+        since_s = number_of(request, "since", now_s - DECISIONS_S)
+        until_s = number_of(request, "until", now_s)
+        return answer(await scheduler.ledger.recorded(name, since_s, until_s))
 
     async def explain(self, request: web.Request) -> web.Response:
         name, scheduler = request.match_info["api"], self._scheduler

@@ -8,6 +8,7 @@ import msgspec
 from serai import operator
 from serai.decisions import DecisionList, Explanation
 from serai.engine import LogLine
+from serai.recorded import RecordedTraffic
 from serai.report import NodeReport, ReportTaken
 from serai.spec.codec import enc_hook, schema_hook
 from serai.waking import WakeProgress
@@ -25,6 +26,7 @@ CALLS: tuple[tuple[str, str, str, type | None, type | None], ...] = (
     ("get", "/v1/apis/{api}/wake", "How it wakes, one JSON object a line", None, WakeProgress),
     ("get", "/v1/apis/{api}/decisions", "Decisions about the count", None, DecisionList),
     ("get", "/v1/apis/{api}/explanation", "Why there are so many replicas", None, Explanation),
+    ("get", "/v1/apis/{api}/traffic", "What is kept of its traffic", None, RecordedTraffic),
     ("get", "/v1/apis/{api}/logs", "Log lines, one JSON object a line", None, LogLine),
     ("get", "/v1/apis/{api}/job", "The Nomad job of a version", None, operator.RenderedJob),
     ("post", "/v1/plan", "What a deploy would do", operator.DeployRequest, operator.PlanAnswer),

@@ -29,6 +29,9 @@ SMALL = 200
 """Up to how many wanted replicas a cluster is shared without a thread: it takes a few ms."""
 WAKE_LEAST_S = 120.0
 """Somebody who wakes an API is taken to wait for so long at least, if none becomes ready."""
+TRAFFIC_S = 2.0
+SLOTS_AT_ONCE = 500
+"""So many slots go to the ledger before others may run: some milliseconds."""
 LEARNED_S = 5.0
 """Between two looks at whose turn it is to be kept."""
 
@@ -135,6 +138,10 @@ class Autoscaler:
         if kept := {name: one for name, one in learned.items() if one is not None}:
             await self._memory.keep(kept, now_s)
         await self._memory.forget_others(self._state.apis.keys() | self._state.faults.keys())
+
+    async def keep_traffic(self) -> None:
+        """Hand the slots of demand that are over to the ledger, from which they are replayed."""
+        self._ledger.add_traffic(self._traffic.demand.take_over(self._clock.wall(), SLOTS_AT_ONCE))
 
     def _note_starts(self, now_s: float, apis: Set[str]) -> None:
         for gone in self._starts.keys() - apis - self._state.faults.keys():

@@ -16,7 +16,7 @@ from serai.errors import Refused, Unavailable
 from serai.spec import Problem
 from serai.spec.types import ApiSpec
 from serai.supervisor import Supervisor
-from serai_scheduler.autoscale.loop import LEARNED_S
+from serai_scheduler.autoscale.loop import LEARNED_S, TRAFFIC_S
 from serai_scheduler.autoscale.loop import TICK_S as AUTOSCALE_S
 from serai_scheduler.doctor import Seen
 from serai_scheduler.leadership import NoLeader
@@ -128,6 +128,7 @@ class Terms:
                 loops.start("reconcile", scheduler.reconcile_forever)
                 loops.start_periodic("autoscale", AUTOSCALE_S, scheduler.autoscaler.tick)
                 loops.start_periodic("learned", LEARNED_S, scheduler.autoscaler.keep_learned)
+                loops.start_periodic("traffic", TRAFFIC_S, scheduler.autoscaler.keep_traffic)
                 loops.start_periodic("ledger", FLUSH_S, has.ledger.flush)
                 loops.start_periodic("collect", COLLECT_PERIOD_S, collect, COLLECT_LIMIT_S)
                 await has.store.outrun.wait()

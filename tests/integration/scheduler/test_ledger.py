@@ -7,7 +7,15 @@ import msgspec
 import pytest
 
 from serai.decisions import ScaleDecision
-from serai_scheduler.ledger import CHANGES_KEPT_S, MOST_TOLD, QUIET_KEPT_S, Ledger
+from serai.recorded import RecordedCount
+from serai.report import DemandSlot
+from serai_scheduler.ledger import (
+    CHANGES_KEPT_S,
+    MOST_TOLD,
+    QUIET_KEPT_S,
+    TRAFFIC_KEPT_S,
+    Ledger,
+)
 from tests.unit.autoscale.test_explain import DECIDED
 
 
@@ -15,6 +23,10 @@ def at(at_s: float, api: str = "iris", changed: bool = True) -> ScaleDecision:
     return msgspec.structs.replace(
         DECIDED, api=api, at_s=at_s, before=4 if changed else 6, wanted=6
     )
+
+
+def slot(arrivals: int) -> DemandSlot:
+    return DemandSlot(arrivals=arrivals, completions=arrivals, busy_s=0.5 * arrivals, peak=1)
 
 
 async def test_decisions_are_found_again_newest_first(tmp_path: Path) -> None:
@@ -57,11 +69,13 @@ async def test_a_file_that_cannot_be_written_costs_no_decision(
     blocked = tmp_path / "later"
     ledger = Ledger(blocked / "ledger.db")  # its folder is not there yet
     ledger.add(at(100.0))
+    ledger.add_traffic([("iris", 12, slot(3))])
     await ledger.flush()
-    assert "decisions not kept yet" in caplog.text
+    assert "decisions and traffic not kept yet" in caplog.text
     blocked.mkdir(mode=stat.S_IRWXU)
     async with ledger:
         assert await ledger.since("iris", 0.0, 200.0) == (at(100.0),)
+        assert (await ledger.recorded("iris", 0.0, 200.0)).slots == {12: slot(3)}
 
 
 async def test_a_damaged_row_is_left_out(tmp_path: Path) -> None:
@@ -75,3 +89,42 @@ async def test_a_damaged_row_is_left_out(tmp_path: Path) -> None:
             other.execute("UPDATE decisions SET body = x'00' WHERE at_s = 100.0")
         other.close()
         assert await ledger.since("iris", 0.0, 200.0) == (at(101.0),)
+
+
+async def test_traffic_is_found_again_with_the_counts_that_stood(tmp_path: Path) -> None:
+    async with Ledger(tmp_path / "ledger.db") as ledger:
+        ledger.add_traffic([("iris", 9, slot(1)), ("iris", 11, slot(4)), ("other", 10, slot(7))])
+        ledger.add_traffic([("iris", 12, slot(5)), ("iris", 30, slot(8))])
+        for at_s, wanted in ((80.0, 2), (95.0, 3), (110.0, 3), (130.0, 1)):
+            ledger.add(msgspec.structs.replace(at(at_s), wanted=wanted))
+    async with Ledger(tmp_path / "ledger.db") as again:
+        found = await again.recorded("iris", 100.0, 200.0)
+        assert found.slots == {11: slot(4), 12: slot(5)}
+        start_up_s = DECIDED.start_up_s
+        assert found.counts == (
+            RecordedCount(at_s=95.0, wanted=3, start_up_s=start_up_s),
+            RecordedCount(at_s=130.0, wanted=1, start_up_s=start_up_s),
+        )
+        assert (await again.recorded("none", 0.0, 200.0)).slots == {}
+
+
+async def test_a_slot_that_is_told_again_never_becomes_less(tmp_path: Path) -> None:
+    async with Ledger(tmp_path / "ledger.db") as ledger:
+        ledger.add_traffic([("iris", 11, slot(4))])
+        await ledger.flush()
+        ledger.add_traffic([("iris", 11, slot(2)), ("iris", 11, slot(3))])
+        assert (await ledger.recorded("iris", 0.0, 200.0)).slots == {11: slot(4)}
+        ledger.add_traffic([("iris", 11, slot(6))])
+        assert (await ledger.recorded("iris", 0.0, 200.0)).slots == {11: slot(6)}
+
+
+async def test_traffic_goes_after_a_week_and_the_oldest_of_too_much(tmp_path: Path) -> None:
+    week = int(TRAFFIC_KEPT_S) // 10
+    async with Ledger(tmp_path / "ledger.db", most_traffic_rows=3) as ledger:
+        ledger.add_traffic(("iris", number, slot(1)) for number in (1, week, week + 5))
+        assert set((await ledger.recorded("iris", 0.0, 1e9)).slots) == {week, week + 5}
+    async with Ledger(tmp_path / "ledger.db", most_traffic_rows=3) as ledger:
+        ledger.add_traffic(("iris", week + number, slot(1)) for number in range(6, 10))
+        assert set((await ledger.recorded("iris", 0.0, 1e9)).slots) == {
+            week + number for number in range(7, 10)
+        }

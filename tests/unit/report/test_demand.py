@@ -2,7 +2,16 @@
 
 from random import Random
 
-from serai.report import DEMAND_SLOT_S, DEMAND_SLOTS, GatewayReading, VersionTraffic, demand_slot
+from serai.report import (
+    DEMAND_SLOT_S,
+    DEMAND_SLOTS,
+    ApiDemand,
+    Demand,
+    DemandSlot,
+    GatewayReading,
+    VersionTraffic,
+    demand_slot,
+)
 from serai_agent.report.demand import DemandHistory
 from serai_scheduler.demand import DemandBook
 
@@ -157,3 +166,26 @@ def test_a_gateway_whose_clock_is_set_back_is_heard_on() -> None:
         gateway.tell(book, second)
     newest = book.slots("iris", WALL_S + 119)[-1]
     assert newest.arrivals > 0 and newest.peak == 3
+
+
+def test_slots_that_are_over_are_taken_once_and_again_after_news() -> None:
+    book, wall_s = DemandBook(), 10_000.0
+    one, more = DemandSlot(arrivals=2, completions=1), DemandSlot(arrivals=3, completions=2)
+    told = (ApiDemand(api="iris", first=998, slots=(one, DemandSlot(), one)),)
+    book.add("a", Demand(apis=told), wall_s)
+    book.add("b", Demand(apis=(ApiDemand(api="iris", first=998, slots=(one,)),)), wall_s)
+    both = DemandSlot(arrivals=4, completions=2)
+    assert book.take_over(wall_s, 10) == [("iris", 998, both)], "999 is idle, 1000 is under way"
+    assert book.take_over(wall_s, 10) == []
+    late = Demand(since=998, apis=(ApiDemand(api="iris", first=998, slots=(more,)),))
+    book.add("b", late, wall_s + 20.0)
+    five = DemandSlot(arrivals=5, completions=3)
+    assert book.take_over(wall_s + 20.0, 10) == [("iris", 998, five), ("iris", 1000, one)]
+
+
+def test_of_many_slots_the_oldest_are_taken_first() -> None:
+    book, wall_s = DemandBook(), 10_000.0
+    slots = (DemandSlot(arrivals=1),) * 5
+    book.add("a", Demand(apis=(ApiDemand(api="iris", first=990, slots=slots),)), wall_s)
+    assert [number for _, number, _ in book.take_over(wall_s, 2)] == [990, 991]
+    assert [number for _, number, _ in book.take_over(wall_s, 10)] == [992, 993, 994]
