@@ -37,6 +37,28 @@ def decisions(
     return scaling.decisions(api, since, most, output, env)
 
 
+@app.command(epilog="example: serai replay iris --policy kpa --since 6h")
+def replay(
+    api: Api,
+    policy: Annotated[
+        list[str] | None, typer.Option(help="serai, cortex, kpa, hpa or fixed; may be repeated")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="key=value of `autoscaling`, such as down.delay=5m; may be repeated"
+        ),
+    ] = None,
+    since: Annotated[str, typer.Option(help="how far back: 10m, 2h; up to 7d")] = "24h",
+    output: Output = Form.TABLE,
+    env: Env = "",
+) -> int:
+    """Simulate recorded traffic of an API under other policies or settings, and compare."""
+    from serai_cli import replaying
+
+    return replaying.replay(api, policy or [], set_ or [], since, output, env)
+
+
 @app.command(epilog="example: serai top")
 def top(
     once: Annotated[bool, typer.Option("--once", help="draw once, without a terminal too")] = False,

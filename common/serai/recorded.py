@@ -3,6 +3,8 @@
 from serai.model import Value
 from serai.report import DemandSlot
 
+TRAFFIC_KEPT_S = 7 * 86_400.0
+
 
 class RecordedCount(Value):
     """A count that stood from a moment on (wall clock), and how long a start took by then."""

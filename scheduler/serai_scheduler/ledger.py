@@ -17,7 +17,7 @@ from typing import Self, TypeVar
 from serai import wire
 from serai.decisions import ScaleDecision
 from serai.errors import ConfigError, Unavailable
-from serai.recorded import RecordedCount, RecordedTraffic
+from serai.recorded import TRAFFIC_KEPT_S, RecordedCount, RecordedTraffic
 from serai.report import DEMAND_SLOT_S, DemandSlot, demand_slot
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,6 @@ T = TypeVar("T")
 DEADLINE_S = 10.0
 CHANGES_KEPT_S = 7 * 86_400.0
 QUIET_KEPT_S = 86_400.0
-TRAFFIC_KEPT_S = 7 * 86_400.0
 MOST_TRAFFIC_ROWS = 3_000_000
 """Beyond that the oldest go: some 200 MiB, a day of 350 APIs that are never idle."""
 MOST_WAITING = 20_000

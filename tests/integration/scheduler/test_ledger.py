@@ -7,13 +7,12 @@ import msgspec
 import pytest
 
 from serai.decisions import ScaleDecision
-from serai.recorded import RecordedCount
+from serai.recorded import TRAFFIC_KEPT_S, RecordedCount
 from serai.report import DemandSlot
 from serai_scheduler.ledger import (
     CHANGES_KEPT_S,
     MOST_TOLD,
     QUIET_KEPT_S,
-    TRAFFIC_KEPT_S,
     Ledger,
 )
 from tests.unit.autoscale.test_explain import DECIDED
