@@ -2,7 +2,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-BENCHES := $(patsubst bench/%/__main__.py,%,$(wildcard bench/*/__main__.py))
+BENCHES := $(subst _,-,$(patsubst bench/%/__main__.py,%,$(wildcard bench/*/__main__.py)))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo engine test lint check-fast bench clean
@@ -37,7 +37,7 @@ bench: $(addprefix bench-,$(BENCHES)) ## Run every benchmark
 
 bench-%: $(VENV)/.complete
 	@sh tools/system_packages.sh bench
-	@$(BIN)/python -m bench.$*
+	@$(BIN)/python -m bench.$(subst -,_,$*)
 
 clean: ## Remove what make has made
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache bench/.work

@@ -3,7 +3,7 @@
 It is told exactly what the autoscaler of a scheduler is told; metrics are exact and undelayed.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -27,16 +27,21 @@ class Rule(Protocol):
 
 
 class Recorded:
-    """The counts that really stood, and how long starts took by then."""
+    """The counts that really stood, and how long starts took by then.
 
-    def __init__(self, counts: Sequence[RecordedCount], otherwise: int) -> None:
-        self._counts, self._otherwise = counts, otherwise
+    `otherwise` is the count where none is known, and `start_up_s` then how long a start takes.
+    """
+
+    def __init__(
+        self, counts: Sequence[RecordedCount], otherwise: int, start_up_s: float = PRIOR_S
+    ) -> None:
+        self._counts, self._otherwise, self._start_up_s = counts, otherwise, start_up_s
         self._since_s = [one.at_s for one in counts]
 
     def at(self, wall_s: float) -> RecordedCount:
         """Return what stood at a moment; before the first what it began with."""
         if not self._counts:
-            return RecordedCount(at_s=wall_s, wanted=self._otherwise, start_up_s=PRIOR_S)
+            return RecordedCount(at_s=wall_s, wanted=self._otherwise, start_up_s=self._start_up_s)
         return self._counts[max(0, bisect_right(self._since_s, wall_s) - 1)]
 
     def count(self, now_s: float, wall_s: float, sample: Sample) -> int:
@@ -117,5 +122,5 @@ def run(load: Load, room: Room, span: Span, recorded: Recorded, rule: Rule) -> O
         before, wanted = wanted, asked if counted else stands.wanted
         changes += counted and wanted != before
         system.follow(wanted, stands.start_up_s)
-    requests = len(load.arrivals_s) - bisect_right(load.arrivals_s, span.warm_up_s)
+    requests = len(load.arrivals_s) - bisect_left(load.arrivals_s, span.warm_up_s)
     return Outcome(requests, system.finish(), replica_s, changes, tuple(replicas))

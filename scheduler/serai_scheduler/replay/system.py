@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 LATE_S = 5.0
-"""Who waits longer than that is late, as is who was refused or never started."""
+"""Who waits longer than that is late, where nothing else is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +22,15 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Slots of one replica, how many may wait, and how long while a replica is ready."""
+    """Slots of one replica, how many may wait, and how long while a replica is ready.
+
+    Who waits longer than `late_s`, is refused or never starts is late.
+    """
 
     slots: int
     queue_limit: int
     queue_timeout_s: float
+    late_s: float = LATE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +148,7 @@ class System:
         heapq.heapreplace(self._free_at_s, end_s)
         self._running += 1
         self._ends[int(end_s)] += 1
-        if at_s - self._load.arrivals_s[one] > LATE_S:
+        if at_s - self._load.arrivals_s[one] > self._room.late_s:
             self.late += self._counted(one)
 
     def _counted(self, one: int) -> bool:
