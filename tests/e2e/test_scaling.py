@@ -71,6 +71,21 @@ def test_replicas_follow_the_traffic_and_it_is_told_why(own: Serai, tmp_path: Pa
     grown = next(one["at_s"] for one in found if one["wanted"] > one["before"])
     moment = own.run("explain", "hello", "--at", f"{int(SystemClock().wall() - grown)}s")
     assert "policy serai decides" in moment.stdout
+    _replayed(own)
+
+
+def _replayed(own: Serai) -> None:
+    """What the callers asked for was kept, and is simulated under another rule."""
+    done = own.run("replay", "hello", "--policy", "kpa", "--since", "15m", "-o", "json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    rows = {row["policy"]: row for row in answer["rows"]}
+    assert set(rows) == {"as recorded", "serai as deployed", "kpa"}
+    assert answer["requests"] > 20 and 0.2 < answer["service_s"] < 0.6
+    assert rows["as recorded"]["most_replicas"] >= 3 and rows["kpa"]["replica_hours"] > 0.0
+    shown = own.run("replay", "hello", "--set", "max_replicas=1").stdout.splitlines()
+    assert "nothing is kept from before" in shown[0]
+    assert any(line.startswith("serai max_replicas=1") for line in shown)
 
 
 def test_a_count_that_was_set_stays_until_the_policy_may_decide(own: Serai, tmp_path: Path) -> None:
@@ -100,5 +115,12 @@ def test_what_is_asked_wrongly_is_told(own: Serai, tmp_path: Path) -> None:
     assert "no decision about hello is kept" in own.run("explain", "hello", "--at", "2d").stdout
     span = own.run("decisions", "hello", "--since", "long")
     assert span.returncode == 2 and "--since long" in span.stderr
+    nothing = own.run("replay", "hello", "--policy", "kpa")
+    assert nothing.returncode == 2 and "no request to hello is recorded" in nothing.stderr
+    policy = own.run("replay", "hello", "--policy", "knative")
+    assert policy.returncode == 2 and "there is no policy knative; there are" in policy.stderr
+    long = own.run("replay", "hello", "--since", "8d")
+    assert long.returncode == 2 and "traffic is kept for 7 days" in long.stderr
+    assert "did you mean hello?" in own.run("replay", "hell").stderr
     outside = own.run("scale", "hello", "--replicas", "9")
     assert outside.returncode == 4 and "may have 1 to 4 replicas" in outside.stderr
