@@ -246,3 +246,12 @@ async def test_who_follows_hears_of_replicas_that_come_later(engine: Engine) -> 
         await auntil(lambda: (two, "second") in heard)
         following.cancel()
     assert heard == [(one, "first"), (two, "second")]
+
+
+async def test_each_node_tells_what_it_has_for_replicas(engine: Engine) -> None:
+    async def told() -> bool:
+        return all(node.capacity is not None for node in await engine.nodes())
+
+    await auntil(told)
+    (node,) = await engine.nodes()
+    assert node.takes and node.capacity is not None and (node.capacity.memory_mib or 0) > 100

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from serai.clock import SystemClock
-from serai.engine import EngineNode
+from serai.engine import Capacity, EngineNode
 from serai.errors import Refused
 from serai.model import ReplicaState
 from serai_scheduler.nomad.engine import NomadEngine
@@ -83,3 +83,25 @@ async def test_a_drain_of_nomads_own_is_seen(nomad: NomadAgent, tmp_path: Path) 
         await auntil(moved)
         await engine.take(drained.name, True, epoch=1)
         await ready(engine, FIRST)
+
+
+async def capacity(engine: NomadEngine) -> Capacity:
+    async def told() -> bool:
+        return (await node(engine)).capacity is not None
+
+    await auntil(told)
+    found = (await node(engine)).capacity
+    assert found is not None
+    return found
+
+
+async def test_what_other_jobs_take_is_not_for_replicas(nomad: NomadAgent, tmp_path: Path) -> None:
+    async with nomad_engine_on(nomad, tmp_path) as engine:
+        whole = await capacity(engine)
+        assert whole.memory_mib and whole.cpu_millicores and whole.gpus == 0
+        await engine.start([FIRST], ONE, epoch=1)
+        await ready(engine, FIRST)
+        async with nomad_engine_on(nomad, tmp_path) as another:
+            left = await capacity(another)
+            assert left.memory_mib == whole.memory_mib - left.unset_memory_mib
+        assert await capacity(engine) == whole, "its own replicas are not counted"
