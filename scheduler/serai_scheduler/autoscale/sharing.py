@@ -144,14 +144,15 @@ class Sharing:
             return Settled(verdict.count + idle, idle=idle)
         if verdict.cause != "policy":
             return Settled(verdict.count, grant.reason)
-        idle = sum(grant.idle.values())
+        # Least bounds are asked for in any case: what of them has no place waits for one.
+        allowed = max(grant.total, min(claim.least, verdict.count))
         needed = min(runs, verdict.count)
-        if grant.total >= needed:
+        if allowed >= needed:
             self._losing_since_s.pop(claim.name, None)
-            return Settled(grant.total, grant.reason, idle if grant.total > verdict.count else 0)
+            idle = sum(grant.idle.values()) if allowed > verdict.count else 0
+            return Settled(allowed, grant.reason, idle)
         since_s = self._losing_since_s.setdefault(claim.name, now_s)
-        count = grant.total if now_s - since_s >= TAKEN_AFTER_S else needed
-        return Settled(count, grant.reason)
+        return Settled(allowed if now_s - since_s >= TAKEN_AFTER_S else needed, grant.reason)
 
 
 def as_wanted(verdicts: Mapping[str, Verdict]) -> dict[str, Settled]:
