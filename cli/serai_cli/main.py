@@ -60,13 +60,18 @@ def up(
         list[Path] | None,
         typer.Option(help="folder that `mounts` of a spec may show to replicas; may be repeated"),
     ] = None,
+    policies: Annotated[
+        Path | None,
+        typer.Option(help="folder with the modules of policies of your own"),
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="serve in the background")] = False,
 ) -> int:
     """Start Serai on this machine, with HAProxy and the replicas."""
-    from serai_cli.embedded import run_up
+    from serai_cli.embedded import Allowed, run_up
 
     roots = tuple(str(folder.absolute()) for folder in allow_mount or ())
-    return run_up(port, control_port, host, insecure, data_dir, roots, detach)
+    allowed = Allowed(roots, str(policies.absolute()) if policies is not None else "")
+    return run_up(port, control_port, host, insecure, data_dir, allowed, detach)
 
 
 @app.command(epilog="example: serai down")

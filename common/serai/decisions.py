@@ -22,7 +22,8 @@ class ScaleDecision(Value):
     `demand`, `service_s` (how long a request runs), `lifted` (the demand with the learned headroom,
     for the time that a start takes), `held` (the need that is kept), `peak` and `peak_age_s` (the
     highest need that is remembered, and how long ago it was), `backlog` (what clears the queue).
-    `load` and `why` are of the others' rules.
+    `load` and `why` are of the others' rules. `fault` says why a policy of one's own gives no count
+    at this moment, so that its last good one is held.
     """
 
     api: str
@@ -57,6 +58,7 @@ class ScaleDecision(Value):
     backlog: float | None = None
     load: float | None = None
     why: str = ""
+    fault: str = ""
 
 
 class DecisionList(Value):

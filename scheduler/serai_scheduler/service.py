@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from posixpath import normpath
+from random import Random
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -33,7 +34,7 @@ from serai.spec import Problem, normalised, validate
 from serai.spec.types import ApiSpec
 from serai.store import Store
 from serai_scheduler.autoscale.loop import Autoscaler
-from serai_scheduler.autoscale.rules import not_run_yet
+from serai_scheduler.autoscale.outside import NOTHING_OUTSIDE, Outside, OutsideSettings
 from serai_scheduler.blobs.needed import manifest_of, roots_of, wrong_size
 from serai_scheduler.blobs.runtime import keep_runtime
 from serai_scheduler.deploy import Accepted, DeployRefused, Surroundings, accept
@@ -105,6 +106,7 @@ class Scheduler:
         remarks: Remarks = lambda spec: (),
         look: Look | None = None,
         ledger: Ledger | None = None,
+        outside: OutsideSettings = NOTHING_OUTSIDE,
     ) -> None:
         """`settle_s` is how long after its start it may not yet have heard of every gateway."""
         self.clock = clock
@@ -123,8 +125,9 @@ class Scheduler:
         self._term_clock = term_clock = TermClock(clock)
         self.reconciler = Reconciler(term_clock, self.state, engine, self.traffic, epoch, limits)
         self.ledger = ledger or Ledger()
+        self.outside = Outside(outside, clock, Random())
         self.autoscaler = Autoscaler(
-            term_clock, self.state, self.traffic, self.reconciler, self.ledger, epoch
+            term_clock, self.state, self.traffic, self.reconciler, self.ledger, self.outside, epoch
         )
         self.orders = Orders(term_clock, self.state, self.reconciler.kick, epoch)
         self.registry = registry
@@ -226,7 +229,10 @@ class Scheduler:
     async def _checked(self, request: DeployRequest) -> DeployRequest:
         """Return the request with defaults filled in; the same rules as for a file hold here."""
         specs = [item.spec for item in request.apis]
-        problems = validate(specs) or not_run_yet(specs) or await self._check_specs(specs)
+        problems = validate(specs) or await self._check_specs(specs)
+        if not problems:
+            present = [stored.record.spec for stored in (await self.state.read()).values()]
+            problems = await self.outside.problems(specs, present)
         if problems:
             raise DeployRefused(
                 tuple(field_problem(problem) for problem in problems), "invalid_spec"

@@ -19,6 +19,7 @@ from serai.store import Write
 from serai.units import Duration
 from serai_scheduler.autoscale.learned import LEARNED_BYTES
 from serai_scheduler.autoscale.loop import Autoscaler
+from serai_scheduler.autoscale.outside import Outside, OutsideSettings
 from serai_scheduler.deploy import accept
 from serai_scheduler.ledger import Ledger
 from serai_scheduler.orders import Orders
@@ -47,6 +48,7 @@ class Cluster:
         self.orders = Orders(self.clock, self.state, lambda: None, epoch=0)
         self.counts: list[int] = []
         self.ledger = Ledger()
+        self.outside = Outside(OutsideSettings(), self.clock, Random(seed))
         self.lead()
 
     def lead(self) -> None:
@@ -54,7 +56,7 @@ class Cluster:
         self.traffic = TrafficBook()
         self.reconciler = Reconciler(self.clock, self.state, self.engine, self.traffic, epoch=0)
         self.autoscaler = Autoscaler(
-            self.clock, self.state, self.traffic, self.reconciler, self.ledger, 0
+            self.clock, self.state, self.traffic, self.reconciler, self.ledger, self.outside, 0
         )
 
     async def deploy(self, name: str, scaling: Autoscaling) -> None:

@@ -3,9 +3,18 @@
 The only part of the CLI that imports the other components; they are imported when it runs.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["run_down", "run_up"]
+__all__ = ["Allowed", "run_down", "run_up"]
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What specs may use of the machine: folders to mount, and one with modules of policies."""
+
+    mount_roots: tuple[str, ...] = ()
+    policies: str = ""
 
 
 def run_up(
@@ -14,14 +23,14 @@ def run_up(
     host: str,
     insecure: bool,
     data_dir: Path | None,
-    mount_roots: tuple[str, ...],
+    allowed: Allowed,
     detach: bool,
 ) -> int:
     """Serve until told to stop (or, detached, until it serves); return the exit status."""
     from serai_cli.embedded.node import Listening
     from serai_cli.embedded.start import up
 
-    return up(Listening(host, port, control_port, insecure), data_dir, mount_roots, detach)
+    return up(Listening(host, port, control_port, insecure), data_dir, allowed, detach)
 
 
 def run_down(data_dir: Path | None) -> int:

@@ -25,8 +25,10 @@ from serai_agent.edge.gateway import HaproxyGateway
 from serai_agent.local.engine import LocalEngine
 from serai_agent.local.mounts import mount_problem
 from serai_agent.local.settings import LocalSettings
+from serai_cli.embedded import Allowed
 from serai_cli.embedded.folder import DataFolder
 from serai_cli.embedded.limits import not_on_one_machine, without_effect
+from serai_scheduler.autoscale.outside import OutsideSettings
 from serai_scheduler.blobs.storage import FolderBlobs
 from serai_scheduler.ledger import Ledger
 from serai_scheduler.service import Cluster, Scheduler
@@ -72,10 +74,10 @@ class Node:
         folder: DataFolder,
         listening: Listening,
         clock: Clock,
-        mount_roots: tuple[str, ...] = (),
+        allowed: Allowed,
     ) -> None:
         root = folder.path
-        self._mount_roots = mount_roots
+        self._allowed = allowed
         self.folder, self.listening, self.clock = folder, listening, clock
         self.name = socket.gethostname()
         self.version = installed_version("serai")
@@ -94,7 +96,7 @@ class Node:
             self.name,
             root / "engine",
             self.cache,
-            settings=LocalSettings(mount_roots=mount_roots),
+            settings=LocalSettings(mount_roots=allowed.mount_roots),
             changed=self._on_engine_change,
             watcher=self.watcher,
         )
@@ -116,7 +118,7 @@ class Node:
         return not_on_one_machine(
             specs,
             await self.engine.docker_problem(),
-            partial(mount_problem, allowed=self._mount_roots),
+            partial(mount_problem, allowed=self._allowed.mount_roots),
         )
 
     def make_scheduler(self, epoch: int) -> Scheduler:
@@ -142,6 +144,7 @@ class Node:
             remarks=without_effect,
             ledger=self.ledger,
             limits=AT_ONCE,
+            outside=OutsideSettings(policies=self._allowed.policies),
         )
         return self.scheduler
 

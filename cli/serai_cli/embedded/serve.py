@@ -15,6 +15,7 @@ from serai.logs import setup
 from serai.supervisor import Supervisor
 from serai_agent.edge.exporter import GatewayMetrics
 from serai_agent.report.gpu import GpuProbe
+from serai_cli.embedded import Allowed
 from serai_cli.embedded.folder import DataFolder, Endpoint
 from serai_cli.embedded.loops import publish_forever, reporting, steering, waking
 from serai_cli.embedded.node import Listening, Node
@@ -30,7 +31,7 @@ DRAIN_LIMIT_S = 600.0
 EXIT_FORCED = 130
 
 
-async def serve(folder: DataFolder, listening: Listening, mount_roots: tuple[str, ...] = ()) -> int:
+async def serve(folder: DataFolder, listening: Listening, allowed: Allowed) -> int:
     """Run until a signal ends it; return the exit status. ConfigError: nothing was started."""
     setup("serai", form="text")
     stopping = asyncio.Event()
@@ -42,7 +43,7 @@ async def serve(folder: DataFolder, listening: Listening, mount_roots: tuple[str
         )
     # Taken before anything is started, so that nothing is left when it cannot be had.
     with listen(listening.host, listening.control_port) as control:
-        node = Node(folder, listening, SystemClock(), mount_roots)
+        node = Node(folder, listening, SystemClock(), allowed)
         await node.store.open()
         try:
             await node.engine.open()
@@ -107,6 +108,7 @@ async def _run_loops(node: Node, scheduler: Scheduler, stopping: asyncio.Event) 
         loops.start_periodic("autoscale", AUTOSCALE_S, scheduler.autoscaler.tick)
         loops.start_periodic("learned", LEARNED_S, scheduler.autoscaler.keep_learned)
         loops.start_periodic("traffic", TRAFFIC_S, scheduler.autoscaler.keep_traffic)
+        loops.start("outside", scheduler.outside.run)
         loops.start_periodic("ledger", FLUSH_S, node.ledger.flush)
         loops.start_periodic("collect", COLLECT_PERIOD_S, scheduler.collect)
         _announce(node)
@@ -135,7 +137,7 @@ async def end_leftovers(folder: DataFolder) -> int:
     """End the HAProxy and the replicas that a crash left behind; return how many replicas."""
     setup("serai", form="text")
     folder.lock()
-    node = Node(folder, Listening("127.0.0.1", 0, 0), SystemClock())
+    node = Node(folder, Listening("127.0.0.1", 0, 0), SystemClock(), Allowed())
     await node.engine.open()
     alive = [replica for replica in await node.engine.observe() if replica.alive]
     async with Supervisor(node.clock, Random()) as loops:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from serai.errors import ConfigError
+from serai_cli.embedded import Allowed
 from serai_cli.embedded.folder import DataFolder, Endpoint
 from serai_cli.embedded.node import Listening
 from serai_cli.embedded.serve import end_leftovers, serve
@@ -20,19 +21,17 @@ STOP_LIMIT_S = 700.0
 POLL_S = 0.05
 
 
-def up(
-    listening: Listening, data_dir: Path | None, mount_roots: tuple[str, ...], detach: bool
-) -> int:
+def up(listening: Listening, data_dir: Path | None, allowed: Allowed, detach: bool) -> int:
     """Serve in the foreground, or start a process that does and wait until it serves."""
     listening.check()
     folder = DataFolder(data_dir or usual_folder())
     if detach:
-        return _up_detached(listening, folder, mount_roots)
+        return _up_detached(listening, folder, allowed)
     folder.hold()
-    return asyncio.run(serve(folder, listening, mount_roots))
+    return asyncio.run(serve(folder, listening, allowed))
 
 
-def _up_detached(listening: Listening, folder: DataFolder, mount_roots: tuple[str, ...]) -> int:
+def _up_detached(listening: Listening, folder: DataFolder, allowed: Allowed) -> int:
     folder.hold()  # what is wrong with it is told here, since the log would be in it
     folder.release()
     log_path = folder.path / "serai.log"
@@ -44,7 +43,8 @@ def _up_detached(listening: Listening, folder: DataFolder, mount_roots: tuple[st
                 *("--control-port", str(listening.control_port)),
                 *(("--insecure",) if listening.insecure else ()),
                 *("--data-dir", str(folder.path)),
-                *(f"--allow-mount={root}" for root in mount_roots),
+                *(f"--allow-mount={root}" for root in allowed.mount_roots),
+                *((f"--policies={allowed.policies}",) if allowed.policies else ()),
             ],
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -27,7 +27,7 @@ def account_of(record: ApiRecord, verdict: Verdict, settled: Settled, before: in
     if isinstance(decision, Decision):
         parts |= {name: getattr(decision, name) for name in OWN_PARTS}
     elif isinstance(decision, Choice):
-        parts |= {"load": decision.load, "why": decision.why}
+        parts |= {"load": decision.load, "why": decision.why, "fault": decision.fault}
     return ScaleDecision(
         api=record.name,
         at_s=verdict.wall_s,
@@ -58,4 +58,4 @@ def worth_keeping(last: ScaleDecision | None, now: ScaleDecision) -> bool:
     if last is None or now.at_s - last.at_s >= QUIET_S:
         return True
     other = now.cause != last.cause or bool(now.held_back) != bool(last.held_back)
-    return now.before != now.wanted or other
+    return other or now.before != now.wanted or bool(now.fault) != bool(last.fault)

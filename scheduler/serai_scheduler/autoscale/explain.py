@@ -78,6 +78,14 @@ def _own_parts(one: ScaleDecision) -> Iterator[str]:
 def _peers_parts(one: ScaleDecision) -> Iterator[str]:
     if one.load is not None:
         yield f"{one.load:.3g} requests run and wait on average: {one.why or 'its rule'}."
+    elif one.fault:
+        yield (
+            f"The policy gives no count: {one.fault}. The last good one is held, which is "
+            f"{_replicas(one.unbounded or 0)}."
+        )
+        return
+    elif one.why:
+        yield f"A replica is kept: {one.why}."
     if one.unbounded is not None:
         yield f"Its rule asks for {_replicas(one.unbounded)}."
 

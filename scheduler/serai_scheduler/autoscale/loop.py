@@ -10,6 +10,7 @@ from serai.operator import NodeWish, StartProgress
 from serai_scheduler.autoscale.account import account_of, worth_keeping
 from serai_scheduler.autoscale.learned import told
 from serai_scheduler.autoscale.memory import Memory
+from serai_scheduler.autoscale.outside import Outside, brings_policy
 from serai_scheduler.autoscale.scaler import Past, Scaler, Seen, Verdict, unheard
 from serai_scheduler.autoscale.sharing import Around, Settled, Sharing, as_wanted
 from serai_scheduler.autoscale.start_up import TIMES_OF_ALL, Times
@@ -49,6 +50,7 @@ class Autoscaler:
         traffic: TrafficBook,
         reconciler: Reconciler,
         ledger: Ledger,
+        outside: Outside,
         epoch: int,
     ) -> None:
         self._clock = clock
@@ -60,6 +62,7 @@ class Autoscaler:
         self._scalers: dict[str, Scaler] = {}
         self._sharing = Sharing()
         self._memory = Memory(state, epoch)
+        self._outside = outside
         self._ledger = ledger
         self._kept: dict[str, ScaleDecision] = {}
         """By API, the decision that went to the ledger last."""
@@ -97,6 +100,10 @@ class Autoscaler:
             self._account(serving[name].record, verdicts[name], one)
             if number % AT_ONCE == 0:
                 await self._clock.sleep(0)
+        self._outside.policies.keep(
+            {name for name, one in serving.items() if brings_policy(one.record.spec)}
+            | self._state.faults.keys()
+        )
         # One whose record cannot be read for a while is the same once it can.
         for gone in self._scalers.keys() - serving.keys() - self._state.faults.keys():
             self._memory.ended(gone)
@@ -199,7 +206,9 @@ class Autoscaler:
             if not known and name in self._memory.before:
                 return unheard(seen)  # what the gateways remember of it has not come yet
             past = self._past(name, seen.wall_s) if name in self._memory.before else None
-            scaler = self._scalers[name] = Scaler(now_s, self._starts[name], past)
+            scaler = self._scalers[name] = Scaler(
+                now_s, self._starts[name], past, self._outside.policies.make
+            )
         return scaler.tick(now_s, seen)
 
     def _past(self, name: str, wall_s: float) -> Past:

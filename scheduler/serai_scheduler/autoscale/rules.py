@@ -1,11 +1,9 @@
 """The `autoscaling` block of a spec as a policy and as what each of its decisions is bound by."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 
-from serai.spec import Problem
 from serai.spec.scaling import FIXED, POLICIES, Autoscaling, CortexRules, fixed_headroom
-from serai.spec.types import ApiSpec
 from serai_scheduler.autoscale.decide import LESS_FOR_S, Limits
 from serai_scheduler.autoscale.headroom import FixedHeadroom
 from serai_scheduler.autoscale.history import History
@@ -16,17 +14,21 @@ from serai_scheduler.autoscale.policies.serai import Serai
 from serai_scheduler.autoscale.schedule import bounds_at
 
 Options = dict[str, float]
+MakeOwn = Callable[[str], Policy]
+"""Makes the policy of a `package.module:factory`."""
 
 
-def policy_of(scaling: Autoscaling, history: History) -> Policy | None:
+def policy_of(scaling: Autoscaling, history: History, own: MakeOwn) -> Policy | None:
     """Return a fresh policy, None for one that sets nothing; Serai's own goes on from `history`.
 
-    Raises ConfigError for one that is none.
+    `own` makes one that the user brings. Raises ConfigError for one that is none.
     """
     if scaling.policy == FIXED:
         return None
     if scaling.policy == OWN:
         return Serai(history)
+    if scaling.policy not in POLICIES:
+        return own(scaling.policy)
     make = _OPTIONS.get(scaling.policy)
     return named(scaling.policy, make(scaling) if make is not None else None)
 
@@ -50,24 +52,6 @@ def rule_of(scaling: Autoscaling) -> Autoscaling:
         headroom=scaling.headroom,
         cortex=scaling.cortex,
     )
-
-
-def not_run_yet(specs: Sequence[ApiSpec]) -> tuple[Problem, ...]:
-    """Return what valid specs ask of the autoscaler that it does not do yet."""
-    return tuple(problem for spec in specs for problem in _not_run_yet(spec))
-
-
-def _not_run_yet(spec: ApiSpec) -> Iterator[Problem]:
-    scaling, path = spec.autoscaling, f"{spec.name}: autoscaling"
-    if scaling.policy not in POLICIES:
-        yield Problem(
-            path=f"{path}.policy",
-            message="policies of your own are not run yet",
-            found=scaling.policy,
-            allowed=", ".join(POLICIES),
-        )
-    if scaling.metric is not None:
-        yield Problem(path=f"{path}.metric", message="metrics are not asked for yet; remove it")
 
 
 def limits_of(scaling: Autoscaling, slots: float, wall_s: float) -> Limits:

@@ -3,7 +3,7 @@
 All times but `wall_s` are monotonic seconds of the caller.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -20,6 +20,8 @@ from serai_scheduler.autoscale.learned import (
     resume,
     resume_start_up,
 )
+from serai_scheduler.autoscale.own.answers import Config, config_of
+from serai_scheduler.autoscale.own.policy import Oracle, OwnPolicy
 from serai_scheduler.autoscale.policies.policy import Decided, Policy
 from serai_scheduler.autoscale.policies.serai import Serai
 from serai_scheduler.autoscale.rules import fresh_history, limits_of, policy_of, rule_of
@@ -32,6 +34,7 @@ from serai_scheduler.record import ApiRecord
 from serai_scheduler.status import serving
 from serai_scheduler.traffic import Counted
 
+MakeOracle = Callable[[str, Config], Oracle]
 Cause = Literal["policy", "fixed", "pinned", "unknown"]
 """What a count comes from: a policy, the user (`policy: fixed` or `serai scale`), or from before,
 because what the gateways or the engine would tell is unknown."""
@@ -99,11 +102,13 @@ class Past:
 class Scaler:
     """Feeds the policy, and keeps to the steps that are allowed; `starts` are those of the API.
 
-    `past` is None for an API that has just begun to serve.
+    `past` is None for an API that has just begun to serve. `oracle` makes who asks a policy that
+    the user brings, from its `module:factory` and what that is given.
     """
 
-    def __init__(self, now_s: float, starts: Starts, past: Past | None) -> None:
+    def __init__(self, now_s: float, starts: Starts, past: Past | None, oracle: MakeOracle) -> None:
         self._past = past
+        self._oracle = oracle
         self._starts = starts
         if past is not None:
             resume_start_up(starts.learned, past.found, now_s)
@@ -173,7 +178,12 @@ class Scaler:
             history = resume(past.found, past.told, now_s, in_force, history)
         else:
             history.stand(in_force.count)
-        self._policy = policy_of(scaling, history)
+
+        def own(target: str) -> OwnPolicy:
+            oracle = self._oracle(target, config_of(seen.record.spec))
+            return OwnPolicy(oracle, in_force.count)
+
+        self._policy = policy_of(scaling, history, own)
 
     def _wanted(self, record: ApiRecord, limits: Limits, known: bool) -> tuple[int, Cause]:
         if record.pinned is not None:

@@ -132,6 +132,7 @@ def _process(prepared: Prepared, consul: ConsulClient, side: EngineSide, clock: 
         mount_roots=config.mount_roots,
         limits=config.updates,
         ledger=(ledger := Ledger(Path(config.data_dir) / LEDGER_FILE)),
+        outside=config.autoscaling,
     )
     terms = Terms(holdings, Random())
     book = LeaderBook(consul, clock, Random(), prefix)

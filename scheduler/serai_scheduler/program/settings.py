@@ -14,6 +14,7 @@ from serai.errors import ConfigError
 from serai.lease import LeaseSettings
 from serai.listening import is_loopback
 from serai.model import Value
+from serai_scheduler.autoscale.outside import OutsideSettings
 from serai_scheduler.nomad.client import NomadSettings
 from serai_scheduler.nomad.names import check_prefix
 from serai_scheduler.nomad.settings import JobSettings
@@ -86,6 +87,7 @@ class SchedulerConfig(Value):
     for a folder in `data_dir`. `peers` are the addresses of all schedulers, this one included, the
     same on each: a majority of them holds each blob in its folder. `gateway_url` is where callers
     of the APIs send their requests. Replicas may mount folders below `mount_roots` alone.
+    `autoscaling` says where policies of users' own lie.
     """
 
     data_dir: str
@@ -103,6 +105,7 @@ class SchedulerConfig(Value):
     nomad: NomadSection = NomadSection()
     jobs: JobSettings = JobSettings()
     updates: UpdateLimits = UpdateLimits()
+    autoscaling: OutsideSettings = OutsideSettings()
     lease: LeaseSettings = LeaseSettings()
 
     @property
@@ -204,6 +207,8 @@ def _path_faults(config: SchedulerConfig) -> Iterator[str]:
         yield f"data_dir: {config.data_dir!r} should be an absolute path"
     if config.blobs and config.blobs_lie is not BlobsLie.SHARED and not isabs(config.blobs_url):
         yield f"blobs: {config.blobs!r} is neither an absolute path nor such as s3://bucket/prefix"
+    if (policies := config.autoscaling.policies) and not isabs(policies):
+        yield f"autoscaling.policies: {policies!r} should be an absolute path"
     for root in config.mount_roots:
         if not isabs(root) or normpath(root) != root.rstrip("/"):
             yield f"mount_roots: {root!r} should be an absolute path without `..`, and not /"

@@ -18,6 +18,7 @@ from serai.spec.types import ApiSpec
 from serai.supervisor import Supervisor
 from serai_scheduler.autoscale.loop import LEARNED_S, TRAFFIC_S
 from serai_scheduler.autoscale.loop import TICK_S as AUTOSCALE_S
+from serai_scheduler.autoscale.outside import OutsideSettings
 from serai_scheduler.doctor import Seen
 from serai_scheduler.leadership import NoLeader
 from serai_scheduler.ledger import FLUSH_S, Ledger
@@ -51,6 +52,7 @@ class Holdings:
     mount_roots: tuple[str, ...]
     limits: UpdateLimits
     ledger: Ledger
+    outside: OutsideSettings
 
 
 class Terms:
@@ -109,6 +111,7 @@ class Terms:
             limits=has.limits,
             look=self._look,
             ledger=has.ledger,
+            outside=has.outside,
         )
 
         async def collect() -> None:
@@ -129,6 +132,7 @@ class Terms:
                 loops.start_periodic("autoscale", AUTOSCALE_S, scheduler.autoscaler.tick)
                 loops.start_periodic("learned", LEARNED_S, scheduler.autoscaler.keep_learned)
                 loops.start_periodic("traffic", TRAFFIC_S, scheduler.autoscaler.keep_traffic)
+                loops.start("outside", scheduler.outside.run)
                 loops.start_periodic("ledger", FLUSH_S, has.ledger.flush)
                 loops.start_periodic("collect", COLLECT_PERIOD_S, collect, COLLECT_LIMIT_S)
                 await has.store.outrun.wait()

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from serai.errors import ConfigError
 from serai.recorded import RecordedCount
 from serai.report import DEMAND_SLOT_S
 from serai.spec.scaling import Autoscaling
 from serai_scheduler.autoscale.decide import bounded
 from serai_scheduler.autoscale.history import Sample
+from serai_scheduler.autoscale.policies.policy import Policy
 from serai_scheduler.autoscale.rules import fresh_history, limits_of, policy_of
 from serai_scheduler.autoscale.start_up import PRIOR_S
 from serai_scheduler.autoscale.steps import Steps
@@ -55,7 +57,7 @@ class Steered:
         history = fresh_history(scaling)
         history.stand(first)
         self._scaling, self._slots, self._count = scaling, float(slots), first
-        self._policy = policy_of(scaling, history)
+        self._policy = policy_of(scaling, history, _not_here)
         self._steps = Steps()
 
     def count(self, now_s: float, wall_s: float, sample: Sample) -> int:
@@ -68,6 +70,10 @@ class Steered:
         self._count = bounded(self._steps.limited(now_s, wanted, self._scaling), limits)
         self._steps.stands(now_s, self._count)
         return self._count
+
+
+def _not_here(target: str) -> Policy:
+    raise ConfigError(f"{target} is a policy of its user's own, which no replay runs")
 
 
 @dataclass(frozen=True, slots=True)

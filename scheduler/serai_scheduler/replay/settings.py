@@ -11,7 +11,6 @@ from serai.spec.codec import dec_hook, to_builtins
 from serai.spec.scaling import POLICIES, Autoscaling
 from serai.spec.scaling_rules import USED_BY
 from serai.spec.types import ApiSpec
-from serai_scheduler.autoscale.rules import not_run_yet
 
 BLOCK = "autoscaling"
 UNUSED = frozenset({"policy", "init_replicas", "priority", "release", "metric", "schedule"})
@@ -41,8 +40,13 @@ def changed(spec: ApiSpec, policy: str, settings: Mapping[str, str]) -> Autoscal
     except msgspec.ValidationError as error:
         raise ConfigError(f"--set: {error}") from error
     other = msgspec.structs.replace(spec, autoscaling=scaling)
-    if problems := (*validate((other,)), *not_run_yet((other,))):
+    if problems := validate((other,)):
         raise ConfigError("\n".join(str(one) for one in problems))
+    if scaling.policy not in POLICIES:
+        raise ConfigError(
+            f"{scaling.policy} cannot be replayed: only policies of Serai are; name one with"
+            f" --policy: {', '.join(POLICIES)}"
+        )
     return scaling
 
 

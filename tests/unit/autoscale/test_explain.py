@@ -52,6 +52,24 @@ def test_every_part_of_a_decision_is_told() -> None:
     )
 
 
+OWN = msgspec.structs.replace(
+    DECIDED, policy="mine:factory", wanted=6, before=6, demand=None, unbounded=6
+)
+
+
+def test_why_a_policy_of_ones_own_is_held() -> None:
+    assert "Its rule asks for 6 replicas." in explained(OWN)
+    late = msgspec.structs.replace(OWN, fault="it gave no answer within 0.5 s")
+    assert explained(late)[1] == (
+        "The policy gives no count: it gave no answer within 0.5 s. The last good one is held, "
+        "which is 6 replicas."
+    )
+    kept = msgspec.structs.replace(OWN, wanted=1, unbounded=1, why="none is asked for, but it runs")
+    assert "A replica is kept: none is asked for, but it runs." in explained(kept)
+    later = msgspec.structs.replace(late, at_s=1001.0)
+    assert worth_keeping(OWN, later) and not worth_keeping(late, later)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

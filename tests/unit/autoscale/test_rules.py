@@ -4,15 +4,14 @@ import math
 
 import pytest
 
-from serai.spec.scaling import Autoscaling, CortexRules, Down, Metric, Up, Window
-from serai.spec.types import ApiSpec, Pod
+from serai.spec.scaling import Autoscaling, CortexRules, Down, Up, Window
 from serai.units import Duration
 from serai_scheduler.autoscale.history import History, Sample
+from serai_scheduler.autoscale.policies.policy import Policy
 from serai_scheduler.autoscale.policies.serai import Serai
 from serai_scheduler.autoscale.rules import (
     fresh_history,
     limits_of,
-    not_run_yet,
     policy_of,
     rule_of,
 )
@@ -24,6 +23,10 @@ EIGHT_S = 8 * 3600.0
 
 def sample(running: int, ready: int = 4, queued: int = 0) -> Sample:
     return Sample(1.0, running, running, running, queued, ready, 0, 4.0, 10.0, 100)
+
+
+def no_own(target: str) -> Policy:
+    raise AssertionError(f"{target} is no policy of one's own")
 
 
 def test_what_is_left_out_is_the_policys_own() -> None:
@@ -51,7 +54,7 @@ def test_what_is_said_holds() -> None:
 @pytest.mark.parametrize("policy", ["serai", "kpa", "hpa", "cortex"])
 def test_each_policy_follows_the_load(policy: str) -> None:
     scaling = Autoscaling(policy=policy)
-    made = policy_of(scaling, fresh_history(scaling))
+    made = policy_of(scaling, fresh_history(scaling), no_own)
     assert made is not None
     for second in range(1, 900):
         made.add(float(second), sample(32))
@@ -62,7 +65,7 @@ def test_each_policy_follows_the_load(policy: str) -> None:
 def test_a_target_is_the_whole_of_it_for_any_policy() -> None:
     for policy in ("kpa", "hpa", "cortex"):
         scaling = Autoscaling(policy=policy, target_in_flight=4.0, max_replicas=20)
-        made = policy_of(scaling, fresh_history(scaling))
+        made = policy_of(scaling, fresh_history(scaling), no_own)
         assert made is not None
         for second in range(1, 900):
             made.add(float(second), sample(32, ready=8))
@@ -71,12 +74,12 @@ def test_a_target_is_the_whole_of_it_for_any_policy() -> None:
 
 
 def test_a_fixed_policy_sets_nothing() -> None:
-    assert policy_of(Autoscaling(policy="fixed"), History()) is None
+    assert policy_of(Autoscaling(policy="fixed"), History(), no_own) is None
 
 
 def test_a_hold_and_a_headroom_take_the_place_of_what_is_learned() -> None:
     scaling = Autoscaling(hold=Duration(60), headroom="1.0", down=Down(delay=Duration(0)))
-    made = policy_of(scaling, fresh_history(scaling))
+    made = policy_of(scaling, fresh_history(scaling), no_own)
     assert isinstance(made, Serai)
     limits = limits_of(scaling, 4.0, 0.0)
     for second in range(1, 600):
@@ -95,15 +98,6 @@ def test_other_bounds_are_not_another_rule() -> None:
     assert rule_of(one) == rule_of(other)
     assert rule_of(one) != rule_of(Autoscaling(policy="cortex", cortex=CortexRules()))
     assert rule_of(one) != rule_of(Autoscaling(hold=Duration(60)))
-
-
-def test_what_is_not_run_yet_is_told() -> None:
-    metric = Metric(promql="up", target=3.0)
-    scaling = Autoscaling(policy="mine:factory", metric=metric)
-    spec = ApiSpec(name="iris", pod=Pod(command=("serve",)), autoscaling=scaling)
-    paths = [problem.path for problem in not_run_yet([spec])]
-    assert paths == ["iris: autoscaling.policy", "iris: autoscaling.metric"]
-    assert not_run_yet([ApiSpec(name="iris", pod=Pod(command=("serve",)))]) == ()
 
 
 def test_steps_are_limited_within_any_minute() -> None:

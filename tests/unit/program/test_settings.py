@@ -111,6 +111,7 @@ ADVERTISED = 'advertise = "https://s1:7070"'
             TOKENS + SECURE,
             "peers: the blobs lie in s3://a/b",
         ),
+        ('autoscaling = {policies = "mine"}', TOKENS, "autoscaling.policies: 'mine' should be"),
         ('mount_roots = ["models"]', TOKENS, "mount_roots: 'models' should be an absolute path"),
         ('mount_roots = ["/srv/../etc"]', TOKENS, "mount_roots"),
         ('mount_roots = ["/"]', TOKENS, "mount_roots"),

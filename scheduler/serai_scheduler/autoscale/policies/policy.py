@@ -41,14 +41,16 @@ class Policy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The decision of a peer's rule."""
+    """The decision of a peer's rule, or of a policy that a user brings."""
 
     wanted: int
     unbounded: int
     """What it would be without the bounds."""
-    load: float
-    """The requests in flight and waiting that the rule saw: a mean over its window."""
+    load: float | None
+    """The requests in flight and waiting that a peer's rule saw: a mean over its window."""
     why: str
+    fault: str = ""
+    """Why a policy of one's own gives no count, so that its last good one is held."""
 
 
 class Load:

@@ -1,0 +1,1 @@
+"""Policies that users bring: asked in child processes, judged and held here."""

@@ -1,0 +1,1 @@
+"""The autoscaler with what it asks beyond the gateways: real processes."""
