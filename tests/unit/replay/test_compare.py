@@ -2,6 +2,7 @@
 
 from random import Random
 
+import msgspec
 import pytest
 
 from serai.errors import ConfigError
@@ -150,3 +151,11 @@ def test_settings_are_those_of_a_spec() -> None:
 def test_what_no_spec_could_hold_is_refused(policy: str, key: str, value: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         changed(SPEC, policy, {key: value})
+
+
+def test_a_policy_of_ones_own_is_not_replayed_but_others_are() -> None:
+    own = Autoscaling(policy="mine:factory", min_replicas=1, max_replicas=4)
+    spec = msgspec.structs.replace(SPEC, autoscaling=own)
+    with pytest.raises(ConfigError, match=r"mine:factory cannot be replayed.*--policy: serai"):
+        changed(spec, "", {})
+    assert changed(spec, "kpa", {}).policy == "kpa"
