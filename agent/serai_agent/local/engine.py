@@ -85,6 +85,8 @@ class LocalEngine:
         self._wake = asyncio.Event()
         self._meter = UsageMeter()
         self._usage: tuple[ReplicaUsage, ...] = ()
+        self.gpus: Callable[[], int | None] = lambda: None
+        """Tells how many GPUs this machine has, None where that is not known."""
 
     # Beginning and end ---------------------------------------------------------------------------
 
@@ -271,9 +273,9 @@ class LocalEngine:
         self._heed_epoch(epoch)
 
     async def nodes(self) -> Sequence[EngineNode]:
-        """As the port says: this machine, on which memory alone is set aside for replicas."""
+        """As the port says: this machine; of the processor nothing is set aside for replicas."""
         memory_mib = psutil.virtual_memory().total // MIB
-        capacity = Capacity(memory_mib=memory_mib)
+        capacity = Capacity(memory_mib=memory_mib, gpus=self.gpus())
         return (EngineNode(name=self._around.node, takes=True, capacity=capacity),)
 
     async def take(self, node: str, takes: bool, epoch: int) -> None:

@@ -162,6 +162,10 @@ class GpuProbe:
         age_s = max(0.0, self._clock.now() - self._read_at_s)
         return msgspec.structs.replace(self._gpus, age_s=round(age_s, 3))
 
+    def count(self) -> int | None:
+        """Return how many GPUs were read last, None where none were: a driver may be away."""
+        return len(self._gpus.readings) or None
+
     @property
     def child_pid(self) -> int | None:
         """The process that speaks to the driver, if there is one."""

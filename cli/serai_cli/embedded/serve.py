@@ -98,6 +98,7 @@ async def _run_loops(node: Node, scheduler: Scheduler, stopping: asyncio.Event) 
         Supervisor(node.clock, Random(), scheduler.watcher) as loops,
     ):
         probe = GpuProbe(node.clock, Random(), on_late=agent.lateness("gpus"))
+        node.engine.gpus = probe.count
         reports, steers = reporting(node, scheduler, probe), steering(node)
         agent.start("publish", lambda: publish_forever(node, agent.lateness("publish")))
         agent.start("steer", lambda: steers.run(agent.lateness("steer")))

@@ -24,7 +24,9 @@ async def test_an_a100_and_a_t4_are_read(driver: Driver, probing: Probing) -> No
     busy = {"mem_used": 8192 * MIB, "util": 90, "temp": 61, "power_mw": 312_500}
     driver.becomes(Gpu(0, "a100-40", busy), Gpu(1, "t4"))
     async with probing() as probe:
+        assert probe.count() is None, "not known is not none"
         await first_reading(probe)
+        assert probe.count() == 2
         gpus = probe.current()
     assert gpus.driver == "570.148.08"
     assert gpus.problem == ""

@@ -5,12 +5,15 @@ import msgspec
 from serai.engine import Capacity, EngineNode
 from serai.model import Replica, ReplicaState
 from serai.spec.types import Compute
+from serai_scheduler.autoscale.account import account_of
 from serai_scheduler.autoscale.decide import Limits
 from serai_scheduler.autoscale.history import Sample
 from serai_scheduler.autoscale.scaler import Cause, Verdict
 from serai_scheduler.autoscale.sharing import TAKEN_AFTER_S, Around, Settled, Sharing
 from serai_scheduler.autoscale.signals import Supply
 from serai_scheduler.record import StoredApi
+from serai_scheduler.traffic import TrafficBook
+from serai_scheduler.views import status_of
 from tests.support.scheduling import deployed, replica, spec, with_record
 
 SIX = (EngineNode(name="node", takes=True, capacity=Capacity(gpus=6)),)
@@ -83,6 +86,17 @@ def test_idle_ones_go_at_once_where_others_want_their_places() -> None:
     assert alone["a"] == Settled(6, idle=4)
     found = sharing.settle(1.0, {"a": verdict(2), "b": verdict(3)}, there)
     assert (found["a"], found["b"].count) == (Settled(3, idle=1), 3)
+
+
+def test_a_list_of_apis_tells_who_is_held_back() -> None:
+    stored = api("a")
+    limits = verdict(9).limits
+    settled = Settled(4, "wanted 9, got 4; 2 places are held by b")
+    decision = account_of(stored.record, verdict(9), settled, 4)
+    status = status_of(stored, run_of(stored, 1), TrafficBook(), 0.0, "", decision=decision)
+    told = "the cluster is full for it: wanted 9, got 4; 2 places are held by b"
+    assert told in status.reason
+    assert (decision.wanted, decision.desired, decision.most) == (4, 9, limits.max_replicas)
 
 
 def test_one_that_is_to_sleep_sleeps() -> None:
