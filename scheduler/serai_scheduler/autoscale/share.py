@@ -166,13 +166,16 @@ class _Book:
             if given.get(pool, 0) < count and free[pool] >= size:
                 self._enter(at, pool)
                 return True
-        open_pools = [pool for pool in self._allowed[at] if free[pool] >= size]
-        if open_pools:
-            pool = max(open_pools, key=self._unclaimed.__getitem__)
-            self._unclaimed[pool] -= size
-            self._enter(at, pool)
-            return True
-        return self._make_room(at)
+        calmest: str | None = None
+        most = -math.inf
+        for pool in self._allowed[at]:
+            if free[pool] >= size and self._unclaimed[pool] > most:
+                calmest, most = pool, self._unclaimed[pool]
+        if calmest is None:
+            return self._make_room(at)
+        self._unclaimed[calmest] -= size
+        self._enter(at, calmest)
+        return True
 
     def there(self, pool: str) -> Set[int]:
         """Return who has places of a pool."""
