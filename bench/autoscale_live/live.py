@@ -7,10 +7,12 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
 from serai.decisions import DecisionList
+from serai.model import TERMINAL, ReplicaState
 from serai.wire import decode
 from serai_scheduler.replay.system import Load
 from tests.support.serai import Serai, serving, write_predictor
@@ -102,10 +104,16 @@ class Watch:
     def _look(self) -> None:
         before_s = time.monotonic()
         while not self._done.wait(0.5):
-            count = len(self._serai.describe(API)["replicas"])
+            count = living(self._serai.describe(API))
             now_s = time.monotonic()
             self.replica_s += count * (now_s - before_s)
             self.most, before_s = max(self.most, count), now_s
+
+
+def living(described: dict[str, Any]) -> int:
+    """Return how many replicas there are; those that have ended stay listed for a while."""
+    states = (ReplicaState(one["replica"]["state"]) for one in described["replicas"])
+    return sum(state not in TERMINAL for state in states)
 
 
 def _overhead_s(serai: Serai) -> float:

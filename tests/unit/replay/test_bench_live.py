@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.autoscale_live.__main__ import POLICIES, figures_of, scaling_of, simulated
-from bench.autoscale_live.live import Live, Setup
+from bench.autoscale_live.live import Live, Setup, living
 from bench.autoscale_live.trace import busiest
 from serai_scheduler.replay.system import Load
 
@@ -42,3 +42,8 @@ def test_each_policy_is_one_that_a_spec_may_hold(policy: str) -> None:
     figures = figures_of(policy, live, found, 2.5)
     assert figures[f"{policy}_late_percent"] == 25.0
     assert figures[f"{policy}_replica_hours"] == 1.0
+
+
+def test_replicas_that_have_ended_cost_nothing() -> None:
+    states = ("starting", "loading", "ready", "draining", "stopped", "failed", "lost")
+    assert living({"replicas": [{"replica": {"state": state}} for state in states]}) == 4
