@@ -20,6 +20,16 @@ class Predictor:
         time.sleep(0.3)
         return "done"
 """
+OWN = """
+import pathlib, time
+class Policy:
+    def decide(self, now_s, observation):
+        if pathlib.Path(__file__).with_name("late").exists():
+            time.sleep(60)
+        return 2
+def factory(config):
+    return Policy()
+"""
 QUICK_TO_FALL = "autoscaling: {max_replicas: 4, hold: 5s, headroom: 0, down: {delay: 1s}}\n"
 JSON = {"Content-Type": "application/json"}
 CALLERS = 3
@@ -124,3 +134,21 @@ def test_what_is_asked_wrongly_is_told(own: Serai, tmp_path: Path) -> None:
     assert "did you mean hello?" in own.run("replay", "hell").stderr
     outside = own.run("scale", "hello", "--replicas", "9")
     assert outside.returncode == 4 and "may have 1 to 4 replicas" in outside.stderr
+
+
+def test_a_policy_of_ones_own_decides_and_its_faults_are_told(own: Serai, tmp_path: Path) -> None:
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    (folder / "mine.py").write_text(OWN)
+    project = write_predictor(tmp_path / "hello", SLOW, "autoscaling: {policy: 'mine:factory'}\n")
+    refused = own.run("deploy", str(project), "--wait")
+    assert refused.returncode != 0 and "serai up --policies" in refused.stdout + refused.stderr
+    assert own.down() == 0
+    own.up("--policies", str(folder))
+    own.deploy(project)
+    until(lambda: status(own, "hello")["ready"] == 2, 60, what="it asks for two")
+    assert "Its rule asks for 2 replicas." in own.run("explain", "hello").stdout
+    (folder / "late").touch()
+    words = "The last good one is held, which is 2 replicas."
+    until(lambda: words in own.run("explain", "hello").stdout, 30, what="it hangs")
+    assert status(own, "hello")["ready"] == 2

@@ -64,12 +64,12 @@ class Serai:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SERAI_")}
         return {**kept, "SERAI_DATA_DIR": str(self.data)}
 
-    def up(self) -> None:
+    def up(self, *options: str) -> None:
         """Start it in the foreground of its own and wait until it serves."""
         log = (self.data.parent / "up.log").open("ab")
         command = [SERAI, "up", "--port", str(self.gateway), "--control-port", str(self.control)]
         self.process = subprocess.Popen(
-            [*command, "--data-dir", str(self.data)],
+            [*command, "--data-dir", str(self.data), *options],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
