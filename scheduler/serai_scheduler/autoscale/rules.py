@@ -8,13 +8,14 @@ from serai_scheduler.autoscale.decide import LESS_FOR_S, Limits
 from serai_scheduler.autoscale.headroom import FixedHeadroom
 from serai_scheduler.autoscale.history import History
 from serai_scheduler.autoscale.hold import Hold
-from serai_scheduler.autoscale.policies.catalog import OWN, named
-from serai_scheduler.autoscale.policies.policy import Policy
+from serai_scheduler.autoscale.policies.awake import Awake
+from serai_scheduler.autoscale.policies.catalog import OWN, peer
+from serai_scheduler.autoscale.policies.policy import ChoosingPolicy, Policy
 from serai_scheduler.autoscale.policies.serai import Serai
 from serai_scheduler.autoscale.schedule import bounds_at
 
 Options = dict[str, float]
-MakeOwn = Callable[[str], Policy]
+MakeOwn = Callable[[str], ChoosingPolicy]
 """Makes the policy of a `package.module:factory`."""
 
 
@@ -27,10 +28,11 @@ def policy_of(scaling: Autoscaling, history: History, own: MakeOwn) -> Policy | 
         return None
     if scaling.policy == OWN:
         return Serai(history)
+    standing = 1 if history.standing is None else history.standing.wanted
     if scaling.policy not in POLICIES:
-        return own(scaling.policy)
+        return Awake(own(scaling.policy), standing)
     make = _OPTIONS.get(scaling.policy)
-    return named(scaling.policy, make(scaling) if make is not None else None)
+    return Awake(peer(scaling.policy, make(scaling) if make is not None else None), standing)
 
 
 def fresh_history(scaling: Autoscaling) -> History:

@@ -14,7 +14,7 @@ from serai.report import DEMAND_SLOT_S
 from serai.spec.scaling import Autoscaling
 from serai_scheduler.autoscale.decide import bounded
 from serai_scheduler.autoscale.history import Sample
-from serai_scheduler.autoscale.policies.policy import Policy
+from serai_scheduler.autoscale.policies.policy import ChoosingPolicy
 from serai_scheduler.autoscale.rules import fresh_history, limits_of, policy_of
 from serai_scheduler.autoscale.start_up import PRIOR_S
 from serai_scheduler.autoscale.steps import Steps
@@ -72,7 +72,7 @@ class Steered:
         return self._count
 
 
-def _not_here(target: str) -> Policy:
+def _not_here(target: str) -> ChoosingPolicy:
     raise ConfigError(f"{target} is a policy of its user's own, which no replay runs")
 
 

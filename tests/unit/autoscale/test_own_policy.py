@@ -17,6 +17,7 @@ from serai_scheduler.autoscale.own.answers import (
     read,
 )
 from serai_scheduler.autoscale.own.policy import NO_ANSWER_YET, OwnPolicy
+from serai_scheduler.autoscale.policies.awake import Awake
 
 LIMITS = Limits(0, 20, 4.0, idle_to_zero_s=60.0)
 
@@ -95,7 +96,7 @@ def test_seconds_that_were_not_told_are_added_up() -> None:
 
 
 def test_none_is_kept_only_once_it_was_idle_for_long_enough() -> None:
-    policy = OwnPolicy(Told(Said(0)), standing=2)
+    policy = Awake(OwnPolicy(Told(Said(0)), standing=2), standing=2)
     counts = []
     for second in range(200):
         policy.add(float(second), sample(running=1 if second < 100 else 0))

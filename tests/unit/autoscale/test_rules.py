@@ -7,7 +7,7 @@ import pytest
 from serai.spec.scaling import Autoscaling, CortexRules, Down, Up, Window
 from serai.units import Duration
 from serai_scheduler.autoscale.history import History, Sample
-from serai_scheduler.autoscale.policies.policy import Policy
+from serai_scheduler.autoscale.policies.policy import ChoosingPolicy
 from serai_scheduler.autoscale.policies.serai import Serai
 from serai_scheduler.autoscale.rules import (
     fresh_history,
@@ -25,7 +25,7 @@ def sample(running: int, ready: int = 4, queued: int = 0) -> Sample:
     return Sample(1.0, running, running, running, queued, ready, 0, 4.0, 10.0, 100)
 
 
-def no_own(target: str) -> Policy:
+def no_own(target: str) -> ChoosingPolicy:
     raise AssertionError(f"{target} is no policy of one's own")
 
 
@@ -71,6 +71,46 @@ def test_a_target_is_the_whole_of_it_for_any_policy() -> None:
             made.add(float(second), sample(32, ready=8))
             wanted = made.decide(float(second), limits_of(scaling, 4.0, 0.0)).wanted
         assert wanted == 8, policy
+
+
+@pytest.mark.parametrize("policy", ["kpa", "hpa", "cortex"])
+@pytest.mark.parametrize(
+    ("idle", "falls_at_s"), [(None, None), (Duration(900), 1010), (Duration(60), 500)]
+)
+def test_no_rule_lets_an_api_sleep_before_its_time(
+    policy: str, idle: Duration | None, falls_at_s: int | None
+) -> None:
+    """A rule whose window is longer than `idle_to_zero` takes its own time."""
+    scaling = Autoscaling(policy=policy, min_replicas=0, idle_to_zero=idle)
+    history = fresh_history(scaling)
+    history.stand(1)
+    made = policy_of(scaling, history, no_own)
+    assert made is not None
+    counts = []
+    for second in range(1, 2000):
+        made.add(float(second), sample(1 if second <= 100 else 0, ready=1))
+        counts.append(made.decide(float(second), limits_of(scaling, 4.0, 0.0)).wanted)
+    if falls_at_s is None:
+        assert set(counts) == {1}, "the last one stays"
+    else:
+        first = counts.index(0) + 1
+        assert set(counts[first:]) == {0} and first <= falls_at_s
+        assert first >= 100 + (idle.seconds if idle is not None else 0)
+
+
+@pytest.mark.parametrize("policy", ["kpa", "hpa", "cortex"])
+def test_what_sleeps_sleeps_on_after_a_restart_until_it_is_asked_for(policy: str) -> None:
+    scaling = Autoscaling(policy=policy, min_replicas=0, idle_to_zero=Duration(900))
+    history = fresh_history(scaling)
+    history.stand(0)
+    made = policy_of(scaling, history, no_own)
+    assert made is not None
+    limits = limits_of(scaling, 4.0, 0.0)
+    for second in range(1, 100):
+        made.add(float(second), sample(0, ready=0))
+        assert made.decide(float(second), limits).wanted == 0
+    made.add(100.0, sample(0, ready=0, queued=1))
+    assert made.decide(100.0, limits).wanted >= 1
 
 
 def test_a_fixed_policy_sets_nothing() -> None:

@@ -9,10 +9,10 @@ from serai_scheduler.autoscale.policies.cortex import Cortex, CortexOptions
 from serai_scheduler.autoscale.policies.fixed import Fixed, FixedOptions
 from serai_scheduler.autoscale.policies.hpa import Hpa, HpaOptions
 from serai_scheduler.autoscale.policies.kpa import Kpa, KpaOptions
-from serai_scheduler.autoscale.policies.policy import Policy
+from serai_scheduler.autoscale.policies.policy import ChoosingPolicy, Policy
 from serai_scheduler.autoscale.policies.serai import Serai
 
-_MADE: dict[str, tuple[type[Any], Callable[[Any], Policy]]] = {
+_MADE: dict[str, tuple[type[Any], Callable[[Any], ChoosingPolicy]]] = {
     "cortex": (CortexOptions, Cortex),
     "fixed": (FixedOptions, Fixed),
     "hpa": (HpaOptions, Hpa),
@@ -29,6 +29,12 @@ def named(name: str, options: Mapping[str, float] | None = None) -> Policy:
         if options:
             raise ConfigError(f"policy {OWN} takes no options, but has {', '.join(options)}")
         return Serai()
+    return peer(name, options)
+
+
+def peer(name: str, options: Mapping[str, float] | None = None) -> ChoosingPolicy:
+    """Return a fresh policy that is not Serai's own; raises as `named` does."""
+    options = options or {}
     if name not in _MADE:
         raise ConfigError(f"there is no policy {name}; there are {', '.join(NAMES)}")
     kind, make = _MADE[name]

@@ -53,6 +53,16 @@ class Choice:
     """Why a policy of one's own gives no count, so that its last good one is held."""
 
 
+class ChoosingPolicy(Protocol):
+    """A rule that is not Serai's own."""
+
+    def add(self, at_s: float, sample: Sample) -> None:
+        """Take in a second."""
+
+    def decide(self, now_s: float, limits: Limits) -> Choice:
+        """Return the wanted count; the caller asks once something was added."""
+
+
 class Load:
     """Requests in flight and waiting, which is what the peers take for demand.
 

@@ -1,0 +1,46 @@
+"""Any rule but Serai's own, kept from letting an API sleep before its time. Pure.
+
+Serai's own rule sees to that itself: what it knows of the time before outlives a restart.
+"""
+
+import math
+from dataclasses import replace
+
+from serai_scheduler.autoscale.decide import Limits, bounded
+from serai_scheduler.autoscale.history import Sample
+from serai_scheduler.autoscale.policies.policy import Choice, ChoosingPolicy
+
+
+class Awake:
+    """Takes a count of 0 only once nothing was asked for, ran or waited for `idle_to_zero`.
+
+    One that has none when this begins is asleep already; else the beginning counts as asked for.
+    """
+
+    def __init__(self, policy: ChoosingPolicy, standing: int) -> None:
+        self._policy = policy
+        self._asked_for_s: float | None = None if standing else -math.inf
+        self._busy = False
+
+    def add(self, at_s: float, sample: Sample) -> None:
+        """Take in a second."""
+        self._policy.add(at_s, sample)
+        self._busy = bool(sample.running or sample.queued)
+        if self._busy or sample.arrivals or self._asked_for_s is None:
+            self._asked_for_s = at_s
+
+    def decide(self, now_s: float, limits: Limits) -> Choice:
+        """Return the rule's count, or one more than none for as long as that is too early."""
+        choice = self._policy.decide(now_s, limits)
+        if choice.wanted or limits.max_replicas == 0:
+            return choice
+        if self._busy:
+            return _one(choice, limits, "none is asked for, but requests run or wait")
+        since_s = now_s if self._asked_for_s is None else self._asked_for_s
+        if now_s - since_s < limits.idle_to_zero_s and since_s > -math.inf:
+            return _one(choice, limits, "none is asked for, and `idle_to_zero` is not over")
+        return choice
+
+
+def _one(choice: Choice, limits: Limits, why: str) -> Choice:
+    return replace(choice, wanted=bounded(1, limits), unbounded=1, why=why)
