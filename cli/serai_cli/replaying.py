@@ -7,6 +7,7 @@ from serai.clock import SystemClock
 from serai.errors import ConfigError
 from serai.operator import ApiDescription
 from serai.recorded import TRAFFIC_KEPT_S, RecordedTraffic
+from serai.spec.scaling import POLICIES
 from serai.spec.types import ApiSpec
 from serai_cli.client import Client, api_path
 from serai_cli.commands import duration_s
@@ -61,13 +62,18 @@ def settings_of(pairs: Sequence[str]) -> dict[str, str]:
 def candidates_of(
     spec: ApiSpec, policies: Sequence[str], settings: dict[str, str]
 ) -> tuple[Candidate, ...]:
-    """Return what to simulate: what is deployed, then each policy with the settings."""
-    own = spec.autoscaling.policy
-    found = [Candidate(f"{own} as deployed", changed(spec, "", {}))]
-    others = list(dict.fromkeys(policies)) or ([own] if settings else [])
+    """Return what to simulate: what is deployed, then each policy with the settings.
+
+    A policy of one's own is left out where another one is named: no replay runs it.
+    """
+    own, others = spec.autoscaling.policy, list(dict.fromkeys(policies))
+    found: list[Candidate] = []
+    if own in POLICIES or not others:
+        found.append(Candidate(f"{own} as deployed", changed(spec, "", {})))
+    others = others or ([own] if settings else [])
     note = "".join(f" {key}={value}" for key, value in settings.items())
     for policy in others:
         scaling = changed(spec, policy, settings)
-        if scaling != found[0].scaling:
+        if all(scaling != one.scaling for one in found):
             found.append(Candidate(policy + note, scaling))
     return tuple(found)

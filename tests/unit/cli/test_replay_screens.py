@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from serai.errors import ConfigError
+from serai.spec.scaling import Autoscaling
 from serai.spec.types import ApiSpec, Pod
 from serai_cli.replay_screens import replayed
 from serai_cli.replaying import candidates_of, settings_of
@@ -71,3 +72,11 @@ def test_a_setting_has_a_key_and_a_value(pair: str) -> None:
     with pytest.raises(ConfigError, match="say which setting and value"):
         settings_of([pair])
     assert settings_of(["a=b=c", " d = 5 "]) == {"a": "b=c", "d": "5"}
+
+
+def test_a_policy_of_ones_own_is_left_out_where_another_is_named() -> None:
+    own = Autoscaling(policy="mine:factory")
+    spec = msgspec.structs.replace(SPEC, autoscaling=own)
+    assert [one.name for one in candidates_of(spec, ("kpa",), {})] == ["kpa"]
+    with pytest.raises(ConfigError, match="mine:factory cannot be replayed"):
+        candidates_of(spec, (), {})
