@@ -102,9 +102,9 @@ class Ledger:
         arguments = (api, since_s, until_s, min(most, MOST_TOLD))
         return await self._run(lambda: self._select(where, arguments))
 
-    async def at(self, api: str, at_s: float) -> ScaleDecision | None:
-        """Return the decision that stood at a time, None where none is kept of it."""
-        found = await self.since(api, 0.0, at_s, 1)
+    async def at(self, api: str, at_s: float, since_s: float = 0.0) -> ScaleDecision | None:
+        """Return the decision that stood at a time, None where none since then is kept of it."""
+        found = await self.since(api, since_s, at_s, 1)
         return found[0] if found else None
 
     async def recorded(self, api: str, since_s: float, until_s: float) -> RecordedTraffic:

@@ -73,6 +73,11 @@ def own_routes(scheduler: Scheduler) -> list[web.RouteDef]:
     ]
 
 
+def _in_its_life(stored: StoredApi, since_s: float) -> float:
+    """Return the moment or when the API was made: an earlier one of its name is another API."""
+    return max(since_s, stored.record.created_at_s)
+
+
 def _status(scheduler: Scheduler, stored: StoredApi) -> ApiStatus:
     decision = scheduler.autoscaler.decisions.get(stored.record.name)
     return status_of(
@@ -179,9 +184,9 @@ class Handlers:
 
     async def decisions(self, request: web.Request) -> web.Response:
         name, scheduler = request.match_info["api"], self._scheduler
-        await scheduler.find(name)
+        stored = await scheduler.find(name)
         now_s = scheduler.clock.wall()
-        since_s = number_of(request, "since", now_s - DECISIONS_S)
+        since_s = _in_its_life(stored, number_of(request, "since", now_s - DECISIONS_S))
         until_s = number_of(request, "until", now_s + CLOCK_SLACK_S)
         most = int(number_of(request, "most", MOST_TOLD))
         found = await scheduler.ledger.since(name, since_s, until_s, max(1, most))
@@ -189,17 +194,18 @@ class Handlers:
 
     async def recorded(self, request: web.Request) -> web.Response:
         name, scheduler = request.match_info["api"], self._scheduler
-        await scheduler.find(name)
+        stored = await scheduler.find(name)
         now_s = scheduler.clock.wall()
-        since_s = number_of(request, "since", now_s - DECISIONS_S)
+        since_s = _in_its_life(stored, number_of(request, "since", now_s - DECISIONS_S))
         until_s = number_of(request, "until", now_s)
         return answer(await scheduler.ledger.recorded(name, since_s, until_s))
 
     async def explain(self, request: web.Request) -> web.Response:
         name, scheduler = request.match_info["api"], self._scheduler
-        await scheduler.find(name)
+        stored = await scheduler.find(name)
         if "at" in request.query:
-            one = await scheduler.ledger.at(name, number_of(request, "at", 0.0))
+            at_s = number_of(request, "at", 0.0)
+            one = await scheduler.ledger.at(name, at_s, _in_its_life(stored, 0.0))
             why = f"no decision about {name} is kept of that time"
         else:
             one, why = scheduler.autoscaler.decisions.get(name), NOTHING_DECIDED.format(api=name)

@@ -21,6 +21,7 @@ from serai import wire
 from serai.blobs import MemoryBlobs
 from serai.bundle import BundleFile, Manifest, encode_manifest
 from serai.clock import SimClock
+from serai.decisions import ScaleDecision
 from serai.model import digest_of
 from serai.operator import DeployItem, DeployRequest
 from serai.report import REPORT_VERSION
@@ -34,6 +35,7 @@ from serai_scheduler.store.sqlite import SqliteStore
 from tests.sim.cluster import SimEngine
 from tests.support.ports import free_port
 from tests.support.scheduling import report, request, spec
+from tests.unit.autoscale.test_explain import DECIDED
 
 TOKEN = "the-token"
 CLUSTER = Cluster(
@@ -49,8 +51,8 @@ CLUSTER = Cluster(
 class Api:
     """A running operator API and a client of it."""
 
-    def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
-        self.url, self.session = url, session
+    def __init__(self, url: str, session: aiohttp.ClientSession, scheduler: Scheduler) -> None:
+        self.url, self.session, self.scheduler = url, session, scheduler
 
     async def call(
         self, method: str, path: str, body: object = None, **headers: str
@@ -92,7 +94,7 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
     port = free_port()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     async with aiohttp.ClientSession() as session:
-        yield Api(f"http://127.0.0.1:{port}", session)
+        yield Api(f"http://127.0.0.1:{port}", session, scheduler)
     await runner.cleanup()
     await store.close()
 
@@ -179,6 +181,24 @@ async def test_what_never_served_cannot_be_woken(api: Api) -> None:
     assert (await api.call("POST", "/v1/deploy", plain()))[0] == 200
     status, body = await api.call("POST", "/v1/apis/iris/wake")
     assert (status, body["code"]) == (409, "not_woken") and "serai describe" in body["detail"]
+
+
+async def test_what_was_decided_about_an_earlier_api_of_its_name_is_not_told(api: Api) -> None:
+    scheduler = api.scheduler
+    before_s = scheduler.clock.wall()
+    scheduler.ledger.add(_decided(before_s, 7))
+    await scheduler.clock.sleep(60.0)
+    assert (await api.call("POST", "/v1/deploy", plain()))[0] == 200
+    made_s = scheduler.clock.wall()
+    scheduler.ledger.add(_decided(made_s + 1.0, 2))
+    _, told = await api.call("GET", "/v1/apis/iris/decisions?since=0")
+    assert [one["wanted"] for one in told["decisions"]] == [2]
+    _, told = await api.call("GET", f"/v1/apis/iris/explanation?at={made_s}")
+    assert told["decision"] is None and "is kept of that time" in told["sentences"][0]
+
+
+def _decided(at_s: float, wanted: int) -> ScaleDecision:
+    return msgspec.structs.replace(DECIDED, at_s=at_s, wanted=wanted)
 
 
 async def test_a_plan_changes_nothing(api: Api) -> None:
