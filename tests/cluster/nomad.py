@@ -308,7 +308,8 @@ def _helpers() -> Iterator[tuple[psutil.Process, Path]]:
 def helped(process: psutil.Process) -> tuple[Path, str] | None:
     """Return whose executor or log collector it is: the agent's folder and the allocation."""
     with contextlib.suppress(psutil.Error, OSError):
-        if process.name() == "nomad" and process.cmdline()[1] in HELPERS:
+        command = process.cmdline() if process.name() == "nomad" else []
+        if command[1:2] and command[1] in HELPERS:  # one that ends at this moment has none
             for path in _open_paths(process.pid):
                 home, found, inside = path.partition(ALLOCATIONS)
                 if found:

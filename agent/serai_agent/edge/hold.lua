@@ -38,19 +38,16 @@ end
 
 -- HAProxy 2.8 does not always notice that a held client hangs up (2.6 does), so the kernel's list of
 -- connections is asked: a piece at a time, since nothing else happens in this thread meanwhile, and
--- for at most a fiftieth of the time.
+-- for at most a tenth of the time.
 local LISTS = { "/proc/net/tcp", "/proc/net/tcp6" }
-local PIECE, PAUSE_S, SHARE = 16384, 1, 50
+local PIECE, PAUSE_S, SHARE = 16384, 1, 10
 local CLOSE_WAIT = "08"
 local list = { states = {}, at_s = -1, due_s = 0 }
 
 local function note(text, port)
-  for here, address, there, state in
-    string.gmatch(text, "\n%s*%d+: %x+:(%x+) (%x+):(%x+) (%x+)")
-  do
-    if here == port then
-      list.found[string.sub(address, -8) .. there] = state
-    end
+  local line = "\n%s*%d+: %x+:" .. port .. " (%x+):(%x+) (%x+)"
+  for address, there, state in string.gmatch(text, line) do
+    list.found[string.sub(address, -8) .. there] = state
   end
 end
 

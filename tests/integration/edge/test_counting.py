@@ -96,7 +96,7 @@ async def test_a_client_that_hangs_up_leaves_the_held_demand(one: Edge) -> None:
     await auntil(lambda: held_is(20))
     for _, writer in connections[:15]:
         writer.close()
-    await auntil(lambda: held_is(5), within_s=4.0)
+    await auntil(lambda: held_is(5))  # other tests beside it may have thousands of connections
     backend = await one.backend("x")
     await one.gateway.apply([route(hold_limit_s=60, queue_limit=50)], [backend.server()])
     for reader, writer in connections[15:]:
