@@ -377,6 +377,10 @@ class HaproxyProcess:
     async def _ended(self) -> bool:
         return self.pid() is None
 
+    async def has_old_workers(self) -> bool:
+        """Say whether workers that a reload retired still serve; Unavailable where nobody knows."""
+        return bool(parse_old_workers(await ask(self._master, "show proc")))
+
     async def ask_old_workers(self, commands: Sequence[str]) -> list[str]:
         """Return the answers of workers that a reload retired but that still serve requests."""
         answers = []
