@@ -35,10 +35,8 @@ from serai_agent.edge.startup import cold_start, files_of, grown, kept_lines, no
 log = logging.getLogger(__name__)
 
 PASSES = 4
-DOOR_LIMIT_S = 1.0
+DOOR_LIMIT_S, DOOR_POLL_S = 1.0, 0.02
 """For connections that clients keep, or whose request has yet to arrive."""
-DOOR_POLL_S = 0.02
-IDLE_END_LIMIT_S = 2.0
 NOT_MINE = "no HAProxy runs on this node: start its job or unit (serai-agent --gateway)"
 OBSERVE = ("show stat -1 7 -1", "show servers state", f"show map {config.ROUTE_MAP}", "show info")
 READ = (*OBSERVE, f"show table {TABLE}")
@@ -201,14 +199,11 @@ class HaproxyGateway:
         """End HAProxy; requests in flight finish within the grace.
 
         New connections are refused a moment before, so that clients go elsewhere: a HAProxy that is
-        ending has no servers any more for a request that reaches it then. One without connections
-        is given a moment only: HAProxy may wait for ever for a caller of its own socket that left
-        in the middle of an answer.
+        ending has no servers any more for a request that reaches it then.
         """
         with contextlib.suppress(Unavailable, TimeoutError):
             await self._shut_the_door()
-            if not await self._process.has_old_workers():
-                grace_s = min(grace_s, IDLE_END_LIMIT_S)
+            grace_s = await self._process.grace_without_connections_s(grace_s)
         await self._process.stop(grace_s)
         self._logs.close()
 

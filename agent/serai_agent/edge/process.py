@@ -25,6 +25,7 @@ OLDEST = (2, 6)
 FEWEST_FILES = 256
 CHECK_LIMIT_S = 20.0
 START_LIMIT_S = 10.0
+IDLE_END_LIMIT_S = 2.0
 END_LIMIT_S = 5.0
 LEAVE_LIMIT_S = 3.0
 DEAF_AFTER_S = 1.0
@@ -377,9 +378,15 @@ class HaproxyProcess:
     async def _ended(self) -> bool:
         return self.pid() is None
 
-    async def has_old_workers(self) -> bool:
-        """Say whether workers that a reload retired still serve; Unavailable where nobody knows."""
-        return bool(parse_old_workers(await ask(self._master, "show proc")))
+    async def grace_without_connections_s(self, grace_s: float) -> float:
+        """Return how long it gets to end, with no connection left: a moment, but for old workers.
+
+        HAProxy may wait for ever for a caller of its own socket that left in the middle of an
+        answer. Workers that a reload retired may still have requests. Unavailable where the master
+        does not answer.
+        """
+        old = parse_old_workers(await ask(self._master, "show proc"))
+        return grace_s if old else min(grace_s, IDLE_END_LIMIT_S)
 
     async def ask_old_workers(self, commands: Sequence[str]) -> list[str]:
         """Return the answers of workers that a reload retired but that still serve requests."""
