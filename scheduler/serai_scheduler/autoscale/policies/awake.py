@@ -32,12 +32,12 @@ class Awake:
     def decide(self, now_s: float, limits: Limits) -> Choice:
         """Return the rule's count, or one more than none for as long as that is too early."""
         choice = self._policy.decide(now_s, limits)
-        if choice.wanted or limits.max_replicas == 0:
+        if choice.wanted:
             return choice
         if self._busy:
             return _one(choice, limits, "none is asked for, but requests run or wait")
         since_s = now_s if self._asked_for_s is None else self._asked_for_s
-        if now_s - since_s < limits.idle_to_zero_s and since_s > -math.inf:
+        if now_s - since_s < limits.idle_to_zero_s:
             return _one(choice, limits, "none is asked for, and `idle_to_zero` is not over")
         return choice
 
