@@ -16,7 +16,7 @@ SIMULATOR = SHARED / "bench" / "autosim.py"
 TRACES = SHARED / "traces"
 HOME = ROOT / "bench" / ".work" / "autoscale"
 PYTHON = HOME / "bin" / "python"
-PACKAGES = ("numpy>=2,<3", "matplotlib>=3.9,<4")
+PACKAGES = ("numpy>=2,<3", "matplotlib>=3.9,<4", "msgspec>=0.19")
 RAY = "ray[serve]==2.60.0"
 INSTALL_LIMIT_S = 900
 RUN_LIMIT_S = 3600

@@ -1,5 +1,7 @@
 """How the benchmark of the autoscaler compares, and that it benches what runs."""
 
+import subprocess
+import sys
 from random import Random
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from bench import autoscale_policy
 from bench.autoscale.judge import hours_ratio, late_ratio, of, summary, worse_on_both
 from bench.autoscale.simulator import Run
+from bench.report import ROOT
 from serai_scheduler.autoscale.decide import Limits, decide
 from serai_scheduler.autoscale.history import History, Sample
 
@@ -73,3 +76,10 @@ def test_the_benched_policy_is_that_of_the_product() -> None:
         decision = decide(history, float(second), limits)
         history.standing = decision.standing
         assert benched.decide(float(second), seen) == decision.wanted
+
+
+def test_the_benched_policy_needs_nothing_of_the_simulators_python() -> None:
+    lines = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import bench.autoscale_policy"
+    bare = [sys.executable, "-I", "-S", "-c", lines]  # without any installed package
+    done = subprocess.run(bare, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
