@@ -99,16 +99,30 @@ def read(data: bytes | None, wall_s: float) -> Found:
 
 
 def told(slots: Sequence[DemandSlot], wall_s: float) -> tuple[Told, ...]:
-    """Return the slots of `DemandBook.slots`, oldest first, with ages; the last is under way."""
+    """Return the slots of `DemandBook.slots`, oldest first, with ages.
+
+    The last is under way. Readings are a second apart, which is much of a slot that has only begun:
+    so it is told as one with the slot before.
+    """
+    if not slots:
+        return ()
     begun_s = wall_s % DEMAND_SLOT_S
     under_way = len(slots) - 1
-    return tuple(
-        Told(
-            age_s=max(0.0, (under_way - 1 - place) * DEMAND_SLOT_S + begun_s),
-            span_s=float(DEMAND_SLOT_S) if place < under_way else begun_s,
-            slot=slot,
-        )
-        for place, slot in enumerate(slots)
+    whole = [
+        Told((under_way - 1 - place) * DEMAND_SLOT_S + begun_s, float(DEMAND_SLOT_S), slot)
+        for place, slot in enumerate(slots[:-1])
+    ]
+    if not whole:
+        return (Told(0.0, begun_s, slots[0]),)
+    return (*whole[:-1], Told(0.0, DEMAND_SLOT_S + begun_s, _both(whole[-1].slot, slots[-1])))
+
+
+def _both(first: DemandSlot, second: DemandSlot) -> DemandSlot:
+    return DemandSlot(
+        arrivals=first.arrivals + second.arrivals,
+        completions=first.completions + second.completions,
+        busy_s=first.busy_s + second.busy_s,
+        peak=max(first.peak, second.peak),
     )
 
 

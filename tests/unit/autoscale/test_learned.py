@@ -278,14 +278,17 @@ def without_headroom(learned: Learned | None) -> Learned:
 
 
 def test_slots_have_the_ages_of_their_ends() -> None:
-    slots = [DemandSlot(peak=place) for place in range(DEMAND_SLOTS)]
+    slots = [DemandSlot(busy_s=1.0, peak=place) for place in range(DEMAND_SLOTS)]
+    slots[-1] = DemandSlot(arrivals=1, busy_s=2.0, peak=7)
     found = told(slots, 123.0)
     assert [(one.age_s, one.span_s) for one in found[-3:]] == [
+        (23.0, 10.0),
         (13.0, 10.0),
-        (3.0, 10.0),
-        (0.0, 3.0),
-    ]
+        (0.0, 13.0),
+    ], "the one under way is told with the one before"
     assert found[0].age_s == 883.0 and found[0].slot.peak == 0
+    assert found[-1].slot == DemandSlot(arrivals=1, busy_s=3.0, peak=DEMAND_SLOTS - 2)
+    assert told(slots[-1:], 123.0) == (Told(0.0, 3.0, slots[-1]),) and told((), 123.0) == ()
 
 
 def test_starts_are_as_old_as_they_are() -> None:
