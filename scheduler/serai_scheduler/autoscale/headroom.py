@@ -19,7 +19,7 @@ STEP_S = 5.0
 """The time between two guesses."""
 LONGEST_AHEAD_S = 600.0
 PEAK_WINDOWS_S = (300.0, 900.0)
-SHORTFALL_SHARE = 0.3
+SHORTFALL_SHARE = 0.4
 """How often a guess may be too low: the price of a slot that is free, over that of one that is
 missing."""
 ERRORS_KEPT = 720

@@ -21,9 +21,9 @@ from serai_scheduler.autoscale.headroom import (
 from serai_scheduler.autoscale.windows import LARGEST, Amount, Count, Highest, KeptPoint
 
 WINDOWS_S = (300.0, 900.0, 2700.0)
-SHORTFALL_SHARE = 0.02
+SHORTFALL_SHARE = 0.03
 HALF_LIFE_S = 20_000.0
-SHARPNESS = 3.0
+SHARPNESS = 6.0
 TOLD_S = 900.0
 """For so long nothing is let go of that others have told: gateways remember as much."""
 KEPT_NEEDS = 12
