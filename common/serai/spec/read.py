@@ -47,7 +47,7 @@ class Reader:
         self.values[path] = node.mark
         if node.origin:
             self.origins[path] = node.origin
-        inner, _ = bare(kind)
+        inner, extra = bare(kind)
         if isinstance(node, Scalar) and node.value is None:
             return None if _optional(kind) else self._fail(path, NO_VALUE)
         match inner, node:
@@ -61,7 +61,10 @@ class Reader:
                 return self._anything(node, path)
             case _, Scalar() if type(inner) not in _COLLECTIONS:
                 return self._scalar(node, inner, path)
-        return self._fail(path, _expected(inner), _found(node), allowed=_as_list(inner, node))
+        allowed, expected = _as_list(inner, node), _expected(inner)
+        if isinstance(inner, inspect.StrType) and _may_be_number(kind) and "form" in extra:
+            expected, allowed = "expected one value", extra["form"]
+        return self._fail(path, expected, _found(node), allowed=allowed)
 
     def place(self, path: Path, at_key: bool = False) -> Mark:
         """Return where a key stands, or the nearest that holds it and is written."""
@@ -199,6 +202,15 @@ def _optional(kind: inspect.Type) -> bool:
         isinstance(kind, inspect.UnionType)
         and any(isinstance(one, inspect.NoneType) for one in kind.types)
     )
+
+
+def _may_be_number(kind: inspect.Type) -> bool:
+    """Say whether a text may be written as a number, so that `text` is not the word for it."""
+    if isinstance(kind, inspect.UnionType):
+        return any(_may_be_number(one) for one in kind.types)
+    if not isinstance(kind, inspect.Metadata):
+        return False
+    return "number" in (kind.extra_json_schema or {}).get("x-type", ()) or _may_be_number(kind.type)
 
 
 def _stand_in(kind: inspect.Type) -> Any:
