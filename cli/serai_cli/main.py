@@ -64,13 +64,17 @@ def up(
         Path | None,
         typer.Option(help="folder with the modules of policies of your own"),
     ] = None,
+    prometheus: Annotated[
+        str, typer.Option(help="URL of the Prometheus that metrics of APIs are asked of")
+    ] = "",
     detach: Annotated[bool, typer.Option("--detach", help="serve in the background")] = False,
 ) -> int:
     """Start Serai on this machine, with HAProxy and the replicas."""
     from serai_cli.embedded import Allowed, run_up
 
     roots = tuple(str(folder.absolute()) for folder in allow_mount or ())
-    allowed = Allowed(roots, str(policies.absolute()) if policies is not None else "")
+    folder = str(policies.absolute()) if policies is not None else ""
+    allowed = Allowed(roots, folder, prometheus)
     return run_up(port, control_port, host, insecure, data_dir, allowed, detach)
 
 

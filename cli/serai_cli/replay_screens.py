@@ -30,6 +30,12 @@ EXPLAINED = (
     " node is full. Late: waited",
     "more than 5 s, refused or never started. Hours: starting, ready and draining replicas.",
 )
+METRIC_LEFT_OUT = (
+    "The API scales by a metric too (`autoscaling.metric`). Its values are not recorded, so it is"
+    " left out: but for",
+    "`as recorded`, every row goes by requests alone, and may have fewer replicas than there would"
+    " have been.",
+)
 
 
 def replayed(answer: Replay, asked_since_s: float, look: Look = PLAIN) -> list[str]:
@@ -46,6 +52,7 @@ def replayed(answer: Replay, asked_since_s: float, look: Look = PLAIN) -> list[s
         *_plot(answer, look),
         "",
         *EXPLAINED,
+        *(METRIC_LEFT_OUT if answer.metric_left_out else ()),
     ]
 
 

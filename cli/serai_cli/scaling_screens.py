@@ -81,6 +81,9 @@ def _note(one: ScaleDecision) -> str:
         parts.append(f"at most {one.most}")
     if one.overdue:
         parts.append(f"{one.overdue} overdue")
+    if one.metric is not None:
+        now = one.metric.now
+        parts.append("metric unknown" if now is None else f"metric asks for {now}")
     return "; ".join([*parts, one.why] if one.why else parts)
 
 

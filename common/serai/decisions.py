@@ -6,6 +6,22 @@ Demand and what follows from it are in slots: requests that run at once.
 from serai.model import Value
 
 
+class MetricAsked(Value):
+    """What the metric of an API asked for at one moment, in replicas.
+
+    Its `value`, at `target` a replica, is `now` replicas; both are None while it is unknown, and
+    then `fault` says why and `unknown_s` for how long it was. `replicas` is what was asked for
+    with what is held of earlier needs.
+    """
+
+    target: float
+    replicas: int
+    value: float | None = None
+    now: int | None = None
+    fault: str = ""
+    unknown_s: float = 0.0
+
+
 class ScaleDecision(Value):
     """One decision about the count of an API, with everything that it was made of.
 
@@ -23,7 +39,8 @@ class ScaleDecision(Value):
     for the time that a start takes), `held` (the need that is kept), `peak` and `peak_age_s` (the
     highest need that is remembered, and how long ago it was), `backlog` (what clears the queue).
     `load` and `why` are of the others' rules. `fault` says why a policy of one's own gives no count
-    at this moment, so that its last good one is held.
+    at this moment, so that its last good one is held. `metric` is of an API that has one, and
+    `by_traffic` then what `unbounded` would be without it.
     """
 
     api: str
@@ -59,6 +76,8 @@ class ScaleDecision(Value):
     load: float | None = None
     why: str = ""
     fault: str = ""
+    metric: MetricAsked | None = None
+    by_traffic: int | None = None
 
 
 class DecisionList(Value):

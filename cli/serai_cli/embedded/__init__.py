@@ -11,10 +11,11 @@ __all__ = ["Allowed", "run_down", "run_up"]
 
 @dataclass(frozen=True)
 class Allowed:
-    """What specs may use of the machine: folders to mount, and one with modules of policies."""
+    """What specs may use: folders to mount, one with modules of policies, a Prometheus' URL."""
 
     mount_roots: tuple[str, ...] = ()
     policies: str = ""
+    prometheus: str = ""
 
 
 def run_up(

@@ -144,7 +144,9 @@ class Node:
             remarks=without_effect,
             ledger=self.ledger,
             limits=AT_ONCE,
-            outside=OutsideSettings(policies=self._allowed.policies),
+            outside=OutsideSettings(
+                policies=self._allowed.policies, prometheus=self._allowed.prometheus
+            ),
         )
         return self.scheduler
 

@@ -15,6 +15,7 @@ from serai_cli.embedded.folder import DataFolder, Endpoint
 from serai_cli.embedded.node import Listening
 from serai_cli.embedded.serve import end_leftovers, serve
 from serai_cli.whereabouts import folder_in_use, usual_folder
+from serai_scheduler.autoscale.metric.address import address_fault
 
 START_LIMIT_S = 30.0
 STOP_LIMIT_S = 700.0
@@ -24,6 +25,8 @@ POLL_S = 0.05
 def up(listening: Listening, data_dir: Path | None, allowed: Allowed, detach: bool) -> int:
     """Serve in the foreground, or start a process that does and wait until it serves."""
     listening.check()
+    if fault := address_fault(allowed.prometheus):
+        raise ConfigError(f"--prometheus: {fault}")
     folder = DataFolder(data_dir or usual_folder())
     if detach:
         return _up_detached(listening, folder, allowed)
@@ -45,6 +48,7 @@ def _up_detached(listening: Listening, folder: DataFolder, allowed: Allowed) -> 
                 *("--data-dir", str(folder.path)),
                 *(f"--allow-mount={root}" for root in allowed.mount_roots),
                 *((f"--policies={allowed.policies}",) if allowed.policies else ()),
+                *((f"--prometheus={allowed.prometheus}",) if allowed.prometheus else ()),
             ],
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -24,6 +24,18 @@ DECIDED: dict[str, tuple[str, Callable[[ScaleDecision], float | None]]] = {
     "kept_slots": ("The need that is kept.", lambda d: d.held),
     "peak_slots": ("The highest need that is remembered.", lambda d: d.peak),
     "backlog_slots": ("What clears the queue.", lambda d: d.backlog),
+    "metric_replicas": (
+        "Replicas that the metric asks for, with what is held of it.",
+        lambda d: None if d.metric is None else d.metric.replicas,
+    ),
+    "metric_value": (
+        "The value of the metric, absent while it is unknown.",
+        lambda d: None if d.metric is None else d.metric.value,
+    ),
+    "metric_unknown_seconds": (
+        "For how long the metric has been unknown, 0 while it is known.",
+        lambda d: None if d.metric is None else d.metric.unknown_s,
+    ),
     "start_up_seconds": ("How long a start takes, as learned.", lambda d: d.start_up_s),
 }
 

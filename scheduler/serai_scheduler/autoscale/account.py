@@ -28,6 +28,8 @@ def account_of(record: ApiRecord, verdict: Verdict, settled: Settled, before: in
         parts |= {name: getattr(decision, name) for name in OWN_PARTS}
     elif isinstance(decision, Choice):
         parts |= {"load": decision.load, "why": decision.why, "fault": decision.fault}
+    if verdict.metric is not None and isinstance(decision, Decision | Choice):
+        parts["by_traffic"] = decision.by_traffic
     return ScaleDecision(
         api=record.name,
         at_s=verdict.wall_s,
@@ -49,6 +51,7 @@ def account_of(record: ApiRecord, verdict: Verdict, settled: Settled, before: in
         unbounded=decision.unbounded if decision is not None else None,
         window=window,
         stepped=verdict.stepped,
+        metric=verdict.metric,
         **parts,  # type: ignore[arg-type]  # each is of its field's type
     )
 
@@ -58,4 +61,9 @@ def worth_keeping(last: ScaleDecision | None, now: ScaleDecision) -> bool:
     if last is None or now.at_s - last.at_s >= QUIET_S:
         return True
     other = now.cause != last.cause or bool(now.held_back) != bool(last.held_back)
-    return other or now.before != now.wanted or bool(now.fault) != bool(last.fault)
+    other = other or bool(now.fault) != bool(last.fault) or _unknown(now) != _unknown(last)
+    return other or now.before != now.wanted
+
+
+def _unknown(one: ScaleDecision) -> bool:
+    return one.metric is not None and one.metric.value is None

@@ -49,14 +49,17 @@ class Decision:
     limits: Limits
     standing: Standing
     """What the next decision is to know of this one; the caller gives it to the history."""
+    by_traffic: int
+    """What `unbounded` would be without a metric."""
 
 
 def decide(history: History, now_s: float, limits: Limits) -> Decision:
     """Return the wanted count; `now_s` is monotonic and not before what the history was told."""
     peak_at_s, peak = history.hold.peak(now_s)
     _, backlog = history.backlog.at(now_s)
-    need = max(history.held, backlog) / limits.target_slots
-    unbounded = max(0, math.ceil(need - SPARE))
+    by_traffic = replicas_for(max(history.held, backlog), limits.target_slots)
+    metric = history.last.metric if history.last is not None else None
+    unbounded = by_traffic if metric is None else max(by_traffic, metric.replicas)
     idle = not history.awake or history.idle_s(now_s) >= limits.idle_to_zero_s
     if limits.min_replicas == 0 and idle:
         standing = Standing(0)
@@ -75,7 +78,13 @@ def decide(history: History, now_s: float, limits: Limits) -> Decision:
         backlog=backlog,
         limits=limits,
         standing=standing,
+        by_traffic=by_traffic,
     )
+
+
+def replicas_for(slots: float, target_slots: float) -> int:
+    """Return how many replicas have so many slots, of which `target_slots` of each are used."""
+    return max(0, math.ceil(slots / target_slots - SPARE))
 
 
 def bounded(count: int, limits: Limits) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from serai.decisions import ScaleDecision
+from serai.decisions import MetricAsked, ScaleDecision
 
 NOTHING_SLOTS = 0.01
 NOTHING_DECIDED = "nothing has been decided about {api} yet: no version of it serves"
@@ -23,6 +23,7 @@ def _sentences(one: ScaleDecision) -> Iterator[str]:
         )
     elif one.cause == "policy":
         yield from _own_parts(one) if one.demand is not None else _peers_parts(one)
+        yield from _metric(one)
         yield from _bounds(one)
     yield from _shared(one)
     yield from _supply(one)
@@ -71,7 +72,7 @@ def _own_parts(one: ScaleDecision) -> Iterator[str]:
     need = max(one.held, one.backlog or 0.0)
     yield (
         f"A replica is to run {one.target_slots:g} at once, so that {need:.3g} slots are "
-        f"{_replicas(one.unbounded or 0)}."
+        f"{_replicas(_by_traffic(one) or 0)}."
     )
 
 
@@ -81,13 +82,55 @@ def _peers_parts(one: ScaleDecision) -> Iterator[str]:
     elif one.fault:
         yield (
             f"The policy gives no count: {one.fault}. The last good one is held, which is "
-            f"{_replicas(one.unbounded or 0)}."
+            f"{_replicas(_by_traffic(one) or 0)}."
         )
         return
     elif one.why:
         yield f"A replica is kept: {one.why}."
-    if one.unbounded is not None:
-        yield f"Its rule asks for {_replicas(one.unbounded)}."
+    if (asked := _by_traffic(one)) is not None:
+        yield f"Its rule asks for {_replicas(asked)}."
+
+
+def _by_traffic(one: ScaleDecision) -> int | None:
+    return one.unbounded if one.by_traffic is None else one.by_traffic
+
+
+def _metric(one: ScaleDecision) -> Iterator[str]:
+    metric = one.metric
+    if metric is None:
+        return
+    if metric.value is None or metric.now is None:
+        yield from _unknown_metric(one, metric)
+        return
+    asks = (
+        f"The metric asks for {_replicas(metric.now)} (value {_figure(metric.value)} at a target "
+        f"of {_figure(metric.target)} a replica)"
+    )
+    if _desired(one) == 0:
+        yield f"{asks}, so that none is kept awake."
+    elif metric.replicas > metric.now:
+        yield f"{asks}; {metric.replicas} are held of what it asked for of late."
+    else:
+        yield f"{asks}."
+
+
+def _unknown_metric(one: ScaleDecision, metric: MetricAsked) -> Iterator[str]:
+    since = f", for {_seconds(metric.unknown_s)} now" if metric.unknown_s >= 1.0 else ""
+    if not one.wanted and not one.ready:
+        keeps = "Unknown wakes nothing: requests do, and the metric once it is known."
+    else:
+        keeps = (
+            f"Unknown is not zero, so {_replicas(metric.replicas)} are held of what it asked for "
+            "or what stood before; requests may add to that, and nothing falls asleep."
+        )
+    yield (
+        f"The metric is not known{since}: {metric.fault}. {keeps} Once Prometheus gives one number "
+        "for `autoscaling.metric.promql` it counts again; without `metric` requests alone do."
+    )
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.6g}"
 
 
 def _bounds(one: ScaleDecision) -> Iterator[str]:

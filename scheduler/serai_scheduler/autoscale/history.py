@@ -9,6 +9,7 @@ from typing import Annotated
 
 import msgspec
 
+from serai.decisions import MetricAsked
 from serai.report import DemandSlot
 from serai_scheduler.autoscale.demand import Demand, KeptDemand
 from serai_scheduler.autoscale.headroom import (
@@ -45,7 +46,8 @@ class Sample:
     `arrivals` and `completions` are counts of the last `elapsed_s`; `running`, `queued` (those
     held for want of a replica among them), `ready` and `starting` are of now. `starting` are the
     replicas that will come in the usual time; one that is long overdue is not among them.
-    `slots` is what one replica runs at once, `start_up_s` how long one takes to be ready.
+    `slots` is what one replica runs at once, `start_up_s` how long one takes to be ready. `metric`
+    is what a metric asks for, None without one.
     """
 
     elapsed_s: float
@@ -58,6 +60,22 @@ class Sample:
     slots: float
     start_up_s: float
     queue_limit: int
+    metric: MetricAsked | None = None
+
+    @property
+    def wakes(self) -> bool:
+        """Say whether a metric is known to ask for a replica."""
+        return self.metric is not None and bool(self.metric.now)
+
+    @property
+    def busy(self) -> bool:
+        """Say whether anything was asked for, runs, waits, or may be asked for by a metric.
+
+        One that is unknown keeps awake what is, and wakes nothing.
+        """
+        unknown = self.metric is not None and self.metric.now is None
+        in_doubt = unknown and bool(self.ready or self.starting)
+        return bool(self.arrivals or self.running or self.queued) or self.wakes or in_doubt
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +131,12 @@ class History:
         """Say whether there is a replica or anything to do for one."""
         last = self.last
         return last is not None and bool(
-            last.ready or last.starting or last.queued or last.running or last.arrivals
+            last.ready
+            or last.starting
+            or last.queued
+            or last.running
+            or last.arrivals
+            or last.wakes
         )
 
     def idle_s(self, now_s: float) -> float:
@@ -129,7 +152,7 @@ class History:
             at_s, elapsed_s, sample.arrivals, sample.completions, sample.running, sample.queued
         )
         self._queue.add(sample.queued, elapsed_s)
-        if first or sample.arrivals or sample.running or sample.queued:
+        if first or sample.busy:
             self._active_at_s = at_s
         if first:  # what runs is held like any other need: no history is no reason to shrink
             self.held = sample.ready * sample.slots

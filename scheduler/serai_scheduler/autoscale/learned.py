@@ -14,6 +14,7 @@ from serai.errors import ConfigError
 from serai.report import DEMAND_SLOT_S, DEMAND_SLOTS, DemandSlot
 from serai.wire import decode, encode
 from serai_scheduler.autoscale.history import History, KeptHistory
+from serai_scheduler.autoscale.metric.need import KeptMetric
 from serai_scheduler.autoscale.start_up import KeptStartUp, StartUp
 
 LEARNED_BYTES = 2560
@@ -35,6 +36,7 @@ class Learned(msgspec.Struct, frozen=True):
     kept_at_s: float
     history: KeptHistory
     start_up: KeptStartUp = KeptStartUp()
+    metric: KeptMetric | None = None
     version: int = VERSION
 
 
@@ -68,13 +70,19 @@ class InForce:
     target_slots: float
 
 
-def keep(history: History, start_up: StartUp, at_s: float, wall_s: float) -> Learned:
+def keep(
+    history: History,
+    start_up: StartUp,
+    at_s: float,
+    wall_s: float,
+    metric: KeptMetric | None = None,
+) -> Learned:
     """Return what is to outlive a restart; starts that were longest ago go where it is too much."""
     starts = start_up.keep(at_s)
-    learned = Learned(round(wall_s, 1), history.keep(at_s), starts)
+    learned = Learned(round(wall_s, 1), history.keep(at_s), starts, metric)
     while starts.places and len(encode(learned)) > LEARNED_BYTES:
         starts = KeptStartUp(starts.places[:-1])
-        learned = Learned(learned.kept_at_s, learned.history, starts)
+        learned = Learned(learned.kept_at_s, learned.history, starts, metric)
     return learned
 
 

@@ -10,7 +10,7 @@ from serai.operator import NodeWish, StartProgress
 from serai_scheduler.autoscale.account import account_of, worth_keeping
 from serai_scheduler.autoscale.learned import told
 from serai_scheduler.autoscale.memory import Memory
-from serai_scheduler.autoscale.outside import Outside, brings_policy
+from serai_scheduler.autoscale.outside import Outside
 from serai_scheduler.autoscale.scaler import Past, Scaler, Seen, Verdict, unheard
 from serai_scheduler.autoscale.sharing import Around, Settled, Sharing, as_wanted
 from serai_scheduler.autoscale.start_up import TIMES_OF_ALL, Times
@@ -100,10 +100,8 @@ class Autoscaler:
             self._account(serving[name].record, verdicts[name], one)
             if number % AT_ONCE == 0:
                 await self._clock.sleep(0)
-        self._outside.policies.keep(
-            {name for name, one in serving.items() if brings_policy(one.record.spec)}
-            | self._state.faults.keys()
-        )
+        specs = {name: one.record.spec for name, one in serving.items()}
+        self._outside.follow(specs, self._state.faults.keys())
         # One whose record cannot be read for a while is the same once it can.
         for gone in self._scalers.keys() - serving.keys() - self._state.faults.keys():
             self._memory.ended(gone)
@@ -200,6 +198,7 @@ class Autoscaler:
             counted=self._traffic.counted(name, now_s) if known else None,
             wall_s=self._clock.wall(),
             woken=name in self._woken,
+            reading=self._outside.metrics.reading(name),
         )
         scaler = self._scalers.get(name)
         if scaler is None:

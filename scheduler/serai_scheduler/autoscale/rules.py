@@ -8,6 +8,7 @@ from serai_scheduler.autoscale.decide import LESS_FOR_S, Limits
 from serai_scheduler.autoscale.headroom import FixedHeadroom
 from serai_scheduler.autoscale.history import History
 from serai_scheduler.autoscale.hold import Hold
+from serai_scheduler.autoscale.metric.need import MetricNeed
 from serai_scheduler.autoscale.policies.awake import Awake
 from serai_scheduler.autoscale.policies.catalog import OWN, peer
 from serai_scheduler.autoscale.policies.policy import ChoosingPolicy, Policy
@@ -44,6 +45,14 @@ def fresh_history(scaling: Autoscaling) -> History:
     )
 
 
+def metric_need(scaling: Autoscaling, standing: int) -> MetricNeed | None:
+    """Return a fresh need of the spec's metric, None without one; `standing` as for MetricNeed."""
+    if scaling.metric is None:
+        return None
+    hold = Hold() if scaling.hold is None else Hold((scaling.hold.seconds,))
+    return MetricNeed(scaling.metric, hold, standing)
+
+
 def rule_of(scaling: Autoscaling) -> Autoscaling:
     """Return what a policy is made from: another rule begins anew, other bounds do not."""
     return Autoscaling(
@@ -52,6 +61,7 @@ def rule_of(scaling: Autoscaling) -> Autoscaling:
         window=scaling.window,
         hold=scaling.hold,
         headroom=scaling.headroom,
+        metric=scaling.metric,
         cortex=scaling.cortex,
     )
 

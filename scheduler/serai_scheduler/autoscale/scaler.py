@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from serai.decisions import MetricAsked
 from serai.model import Replica
 from serai.spec.scaling import Autoscaling
 from serai_scheduler.autoscale.decide import Limits, bounded
@@ -20,11 +21,18 @@ from serai_scheduler.autoscale.learned import (
     resume,
     resume_start_up,
 )
+from serai_scheduler.autoscale.metric.need import NOTHING_READ, MetricNeed, Reading
 from serai_scheduler.autoscale.own.answers import Config, config_of
 from serai_scheduler.autoscale.own.policy import Oracle, OwnPolicy
 from serai_scheduler.autoscale.policies.policy import Decided, Policy
 from serai_scheduler.autoscale.policies.serai import Serai
-from serai_scheduler.autoscale.rules import fresh_history, limits_of, policy_of, rule_of
+from serai_scheduler.autoscale.rules import (
+    fresh_history,
+    limits_of,
+    metric_need,
+    policy_of,
+    rule_of,
+)
 from serai_scheduler.autoscale.schedule import Running, window_at
 from serai_scheduler.autoscale.signals import Signals, Supply
 from serai_scheduler.autoscale.start_up import PRIOR_S
@@ -44,7 +52,8 @@ because what the gateways or the engine would tell is unknown."""
 class Seen:
     """An API at one moment: `counted` is None while a gateway or the engine is silent.
 
-    `woken` says that somebody waits for a first replica, as a held request does.
+    `woken` says that somebody waits for a first replica, as a held request does. `reading` is
+    what is known of the metric, for an API that has one.
     """
 
     record: ApiRecord
@@ -52,6 +61,7 @@ class Seen:
     counted: Counted | None
     wall_s: float
     woken: bool = False
+    reading: Reading = NOTHING_READ
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +83,8 @@ class Verdict:
     stepped: bool = False
     overdue: int = 0
     """Replicas that should have been ready long ago; they are not waited for."""
+    metric: MetricAsked | None = None
+    """What the API's metric asks for, None for one without."""
 
 
 def unheard(seen: Seen) -> Verdict:
@@ -116,6 +128,7 @@ class Scaler:
         self._steps = Steps()
         self._rule: Autoscaling | None = None
         self._policy: Policy | None = None
+        self._metric: MetricNeed | None = None
         self._last: tuple[Decided, Sample] | None = None
 
     def tick(self, now_s: float, seen: Seen) -> Verdict:
@@ -132,9 +145,10 @@ class Scaler:
             start_up_s=self._starts.usual_s(now_s),
             queue_limit=record.spec.concurrency.queue,
         )
-        sample = self._signals.sample(now_s, seen.counted, supply)
-        if sample is not None and seen.woken:
-            sample = replace(sample, queued=sample.queued + 1)
+        asked = None
+        if self._metric is not None:
+            asked = self._metric.add(now_s, seen.reading, supply.start_up_s)
+        sample = self._sample(now_s, seen, supply, asked)
         if sample is not None and self._policy is not None:
             self._policy.add(now_s, sample)
             self._last = self._policy.decide(now_s, limits), sample
@@ -155,13 +169,24 @@ class Scaler:
             window=window_at(scaling, seen.wall_s),
             stepped=allowed != count,
             overdue=overdue,
+            metric=asked,
         )
+
+    def _sample(
+        self, now_s: float, seen: Seen, supply: Supply, asked: MetricAsked | None
+    ) -> Sample | None:
+        sample = self._signals.sample(now_s, seen.counted, supply)
+        if sample is None:
+            return None
+        waiting = sample.queued + 1 if seen.woken else sample.queued
+        return replace(sample, queued=waiting, metric=asked)
 
     def keep(self, now_s: float, wall_s: float) -> Learned | None:
         """Return what is to outlive a restart, None where the policy has learned nothing."""
         if not isinstance(self._policy, Serai):
             return None
-        return keep(self._policy.history, self._starts.learned, now_s, wall_s)
+        metric = self._metric.keep(now_s) if self._metric is not None else None
+        return keep(self._policy.history, self._starts.learned, now_s, wall_s, metric)
 
     def _follow_rule(self, now_s: float, seen: Seen, in_force: InForce) -> None:
         """Have the policy of the spec; what was learned goes over to another one of Serai's."""
@@ -172,6 +197,10 @@ class Scaler:
         learned, past = self.keep(now_s, seen.wall_s), self._past
         self._rule, self._last, self._past = rule, None, None
         history = fresh_history(scaling)
+        self._metric = metric_need(scaling, in_force.count)
+        known = learned or (past.found.learned if past is not None else None)
+        if self._metric is not None and known is not None:
+            self._metric.restore(now_s, known.metric)
         if learned is not None:
             history = resume(Found(learned), (), now_s, in_force, history)
         elif past is not None:

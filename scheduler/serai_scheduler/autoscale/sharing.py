@@ -128,7 +128,9 @@ class Sharing:
         if sample is not None and not sample.ready:  # it wakes up: its rate is yet to come
             per_s = max(per_s, sample.queued / QUEUE_S)
         if isinstance(verdict.decision, Decision) and verdict.decision.held:
-            load = min(load, verdict.decision.held)  # without the queue, which comes and goes
+            by_metric = 0 if verdict.metric is None else verdict.metric.replicas
+            held = max(verdict.decision.held, by_metric * slots)
+            load = min(load, held)  # without the queue, which comes and goes
         before = self._figures.get(name, (0.0, 0.0))
         now = _moved(before[0], per_s), _moved(before[1], load)
         self._figures[name] = now

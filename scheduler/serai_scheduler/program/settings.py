@@ -14,6 +14,7 @@ from serai.errors import ConfigError
 from serai.lease import LeaseSettings
 from serai.listening import is_loopback
 from serai.model import Value
+from serai_scheduler.autoscale.metric.address import address_fault
 from serai_scheduler.autoscale.outside import OutsideSettings
 from serai_scheduler.nomad.client import NomadSettings
 from serai_scheduler.nomad.names import check_prefix
@@ -87,7 +88,7 @@ class SchedulerConfig(Value):
     for a folder in `data_dir`. `peers` are the addresses of all schedulers, this one included, the
     same on each: a majority of them holds each blob in its folder. `gateway_url` is where callers
     of the APIs send their requests. Replicas may mount folders below `mount_roots` alone.
-    `autoscaling` says where policies of users' own lie.
+    `autoscaling` says where policies of users' own lie, and where Prometheus is.
     """
 
     data_dir: str
@@ -209,6 +210,8 @@ def _path_faults(config: SchedulerConfig) -> Iterator[str]:
         yield f"blobs: {config.blobs!r} is neither an absolute path nor such as s3://bucket/prefix"
     if (policies := config.autoscaling.policies) and not isabs(policies):
         yield f"autoscaling.policies: {policies!r} should be an absolute path"
+    if fault := address_fault(config.autoscaling.prometheus):
+        yield f"autoscaling.prometheus: {fault}"
     for root in config.mount_roots:
         if not isabs(root) or normpath(root) != root.rstrip("/"):
             yield f"mount_roots: {root!r} should be an absolute path without `..`, and not /"

@@ -133,6 +133,7 @@ class Terms:
                 loops.start_periodic("learned", LEARNED_S, scheduler.autoscaler.keep_learned)
                 loops.start_periodic("traffic", TRAFFIC_S, scheduler.autoscaler.keep_traffic)
                 loops.start("outside", scheduler.outside.run)
+                loops.start("metrics", scheduler.outside.metrics.run)
                 loops.start_periodic("ledger", FLUSH_S, has.ledger.flush)
                 loops.start_periodic("collect", COLLECT_PERIOD_S, collect, COLLECT_LIMIT_S)
                 await has.store.outrun.wait()

@@ -24,6 +24,7 @@ class Replay(Value):
 
     `service_s` is how long a request ran in the mean, `start_up_s` how long a start takes of late;
     `demand` is how many replicas it keeps busy if no request waits, by ten seconds.
+    `metric_left_out` says that the API scales by a metric as well, which no replay knows.
     """
 
     api: str
@@ -34,3 +35,4 @@ class Replay(Value):
     start_up_s: float
     demand: tuple[float, ...]
     rows: tuple[ReplayRow, ...]
+    metric_left_out: bool = False

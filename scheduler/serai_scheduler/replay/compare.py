@@ -63,6 +63,7 @@ def replay(
         start_up_s=recorded.at(traffic.until_s).start_up_s,
         demand=demand,
         rows=rows,
+        metric_left_out=spec.autoscaling.metric is not None,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from serai.clock import SystemClock
-from serai.spec.scaling import Autoscaling, Metric
+from serai.spec.scaling import Autoscaling
 from serai.spec.types import ApiSpec, Pod
 from serai.supervisor import every
 from serai_scheduler.autoscale.outside import MAX_OWN_POLICIES, Outside, OutsideSettings
@@ -258,14 +258,6 @@ async def test_a_deploy_is_refused_without_a_folder_or_above_the_bound(folder: s
     (told,) = await some.problems([spec("mine:three")], present)
     assert f"at most {MAX_OWN_POLICIES} may" in str(told)
     assert await some.problems([spec("mine:three", "api0")], present) == (), "one of them, anew"
-
-
-async def test_a_metric_is_refused() -> None:
-    nowhere = Outside(OutsideSettings(), SystemClock(), Random(1))
-    scaling = Autoscaling(metric=Metric(promql="up", target=3.0))
-    asks = ApiSpec(name="iris", pod=Pod(command=("serve",)), autoscaling=scaling)
-    (told,) = await nowhere.problems([asks], [])
-    assert "metrics are not asked for yet" in str(told)
 
 
 async def test_the_example_holds_what_it_needed() -> None:

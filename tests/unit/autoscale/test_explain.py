@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from serai.decisions import ScaleDecision
+from serai.decisions import MetricAsked, ScaleDecision
 from serai_scheduler.autoscale.account import worth_keeping
 from serai_scheduler.autoscale.explain import explained
 
@@ -50,6 +50,41 @@ def test_every_part_of_a_decision_is_told() -> None:
         "A replica is to run 4 at once, so that 23.4 slots are 6 replicas.\n"
         "4 are ready, 2 start (a start takes 30 s)."
     )
+
+
+METRIC = MetricAsked(target=2000.0, replicas=4, value=7900.0, now=4)
+
+
+def test_what_a_metric_asks_for_is_told_beside_the_traffic() -> None:
+    lines = explained(msgspec.structs.replace(DECIDED, unbounded=8, by_traffic=6, metric=METRIC))
+    assert "A replica is to run 4 at once, so that 23.4 slots are 6 replicas." in lines
+    assert "The metric asks for 4 replicas (value 7,900 at a target of 2,000 a replica)." in lines
+    held = msgspec.structs.replace(METRIC, value=100.0, now=1)
+    assert (
+        "The metric asks for 1 replica (value 100 at a target of 2,000 a replica); 4 are held of "
+        "what it asked for of late."
+    ) in told(metric=held)
+    asleep = MetricAsked(target=2000.0, replicas=4, value=0.0, now=0)
+    assert "so that none is kept awake" in told(metric=asleep, wanted=0, unbounded=0, desired=0)
+    own = explained(msgspec.structs.replace(OWN, unbounded=6, by_traffic=2, metric=METRIC))
+    assert "Its rule asks for 2 replicas." in own
+
+
+def test_a_metric_that_is_unknown_is_told_with_since_when_and_what_to_do() -> None:
+    fault = "Prometheus gave no answer within 5 s"
+    unknown = MetricAsked(target=2000.0, replicas=4, fault=fault, unknown_s=180.0)
+    assert (
+        "The metric is not known, for 3 min now: Prometheus gave no answer within 5 s. Unknown is "
+        "not zero, so 4 replicas are held of what it asked for or what stood before; requests may "
+        "add to that, and nothing falls asleep. Once Prometheus gives one number for "
+        "`autoscaling.metric.promql` it counts again; without `metric` requests alone do."
+    ) in told(metric=unknown)
+    asleep = told(metric=unknown, wanted=0, ready=0, unbounded=0, desired=0)
+    assert "Unknown wakes nothing" in asleep
+    known = msgspec.structs.replace(DECIDED, before=6, metric=METRIC)
+    lost = msgspec.structs.replace(known, metric=unknown, at_s=1001.0)
+    assert worth_keeping(known, lost) and worth_keeping(lost, known)
+    assert not worth_keeping(lost, lost)
 
 
 OWN = msgspec.structs.replace(

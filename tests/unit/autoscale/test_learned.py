@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from serai.report import DEMAND_SLOTS, DemandSlot
+from serai.spec.scaling import Metric
 from serai.wire import encode
 from serai_scheduler.autoscale.decide import GRAIN, LESS_FOR_S, Limits, decide
 from serai_scheduler.autoscale.history import History, Sample, Standing
@@ -27,6 +28,7 @@ from serai_scheduler.autoscale.learned import (
     resume_start_up,
     told,
 )
+from serai_scheduler.autoscale.metric.need import MetricNeed, Reading
 from serai_scheduler.autoscale.start_up import KEPT_BYTES, PRIOR_S, StartUp
 from serai_scheduler.autoscale.windows import Highest
 from tests.support.autoscaling import Service
@@ -145,7 +147,11 @@ def test_what_is_kept_is_small() -> None:
     start_up = StartUp()
     for number in range(100):
         start_up.add(20.0 * number, f"{number // 9}" + 11 * "\x01", "cold", 12345.6 + number)
-    learned = keep(worst(), start_up, 3600.5, 1_700_000_000.123)
+    metric = MetricNeed(Metric(promql="x", target=0.001), Hold(), 1)
+    for second in range(3600):
+        value = 9.9999 * math.exp(-second / 900.0)
+        metric.add(second + 0.123, Reading(value * (0.9 + 0.1 * (second % 7))), 70.7)
+    learned = keep(worst(), start_up, 3600.5, 1_700_000_000.123, metric.keep(3600.5))
     assert len(encode(learned.history)) <= 1280, "starts have most of their room"
     starts = len(encode(start_up.keep(3600.5)))
     assert LEARNED_BYTES - len(encode(learned.history)) < starts <= KEPT_BYTES

@@ -33,6 +33,12 @@ ANSWER = Replay(
 )
 
 
+def test_a_metric_that_is_left_out_is_told() -> None:
+    assert "metric" not in "\n".join(replayed(ANSWER, 1000.0))
+    left_out = msgspec.structs.replace(ANSWER, metric_left_out=True)
+    assert "Its values are not recorded, so it is left out" in "\n".join(replayed(left_out, 1000.0))
+
+
 def test_figures_stand_side_by_side_above_a_plot_on_one_scale() -> None:
     lines = replayed(ANSWER, 1000.0)
     assert "972 requests of 0.25 s in the mean, starts of 20 s" in lines[0]

@@ -112,6 +112,7 @@ ADVERTISED = 'advertise = "https://s1:7070"'
             "peers: the blobs lie in s3://a/b",
         ),
         ('autoscaling = {policies = "mine"}', TOKENS, "autoscaling.policies: 'mine' should be"),
+        ('autoscaling = {prometheus = "p:9090"}', TOKENS, "autoscaling.prometheus: 'p:9090' is no"),
         ('mount_roots = ["models"]', TOKENS, "mount_roots: 'models' should be an absolute path"),
         ('mount_roots = ["/srv/../etc"]', TOKENS, "mount_roots"),
         ('mount_roots = ["/"]', TOKENS, "mount_roots"),

@@ -8,7 +8,7 @@ import pytest
 from serai.errors import ConfigError
 from serai.recorded import RecordedCount, RecordedTraffic
 from serai.report import DemandSlot
-from serai.spec.scaling import Autoscaling
+from serai.spec.scaling import Autoscaling, Metric
 from serai.spec.types import ApiSpec, Concurrency, Pod
 from serai.units import Duration
 from serai_scheduler.replay.answer import Replay
@@ -49,6 +49,17 @@ def traffic(rates: list[int], *counts: tuple[float, int]) -> RecordedTraffic:
             for at_s, wanted in counts
         ),
     )
+
+
+def test_a_metric_is_left_out_and_that_is_told() -> None:
+    metric = Metric(promql="sum(jobs)", target=1.0)
+    scaling = msgspec.structs.replace(SPEC.autoscaling, metric=metric)
+    asking = msgspec.structs.replace(SPEC, autoscaling=scaling)
+    told = traffic([20] * 60, (0.0, 2))
+    with_it = replay(told, BEGAN_S, asking, [Candidate("serai", changed(asking, "", {}))], chance)
+    without = simulated(told, "serai")
+    assert with_it.metric_left_out and not without.metric_left_out
+    assert with_it.rows == without.rows
 
 
 def simulated(told: RecordedTraffic, *policies: str, since_s: float = BEGAN_S) -> Replay:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from serai_scheduler.autoscale.decide import Limits, bounded
 from serai_scheduler.autoscale.history import Sample
+from serai_scheduler.autoscale.needed import needed
 from serai_scheduler.autoscale.policies.policy import (
     Choice,
     Load,
     Ticks,
     check_range,
     choice,
-    needed,
     requested,
 )
 

@@ -1,6 +1,5 @@
 """What every rule is to the loop, to replays and to the bench, and what the peers' rules share."""
 
-import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,9 +10,6 @@ from serai_scheduler.autoscale.windows import Mean
 
 EARLY_S = 0.5
 """A tick may come so much early: a loop that wakes a little soon does not lose a whole second."""
-
-ROUNDING = 1e-6
-"""What sums of fractions are off by must not ask for a replica."""
 
 
 class Decided(Protocol):
@@ -51,6 +47,8 @@ class Choice:
     why: str
     fault: str = ""
     """Why a policy of one's own gives no count, so that its last good one is held."""
+    by_traffic: int | None = None
+    """What `unbounded` would be without a metric, where there is one."""
 
 
 class ChoosingPolicy(Protocol):
@@ -108,11 +106,6 @@ class Ticks:
 def requested(sample: Sample | None) -> int:
     """Return how many replicas were asked for, as far as they run or are about to."""
     return 0 if sample is None else sample.ready + sample.starting
-
-
-def needed(load: float, slots: float) -> int:
-    """Return how many replicas serve a load at so many slots each."""
-    return max(0, math.ceil(load / slots - ROUNDING))
 
 
 def choice(count: int, load: float, limits: Limits, why: str) -> Choice:

@@ -7,8 +7,9 @@ import pytest
 from serai.errors import ConfigError
 from serai_scheduler.autoscale.decide import Limits, decide
 from serai_scheduler.autoscale.history import History
+from serai_scheduler.autoscale.needed import needed
 from serai_scheduler.autoscale.policies.catalog import NAMES, named
-from serai_scheduler.autoscale.policies.policy import Ticks, needed
+from serai_scheduler.autoscale.policies.policy import Ticks
 from serai_scheduler.autoscale.policies.serai import Serai
 from tests.unit.autoscale.policies.feeding import TEN_SLOTS, second, wanted
 
