@@ -6,6 +6,7 @@ from serai.decisions import ScaleDecision
 from serai.model import ApiState, Replica, ReplicaState
 from serai.operator import ApiDescription, ApiStatus, ReplicaStatus, StartProgress, VersionStatus
 from serai.report import ReplicaUsage
+from serai_scheduler.autoscale.explain import metric_away
 from serai_scheduler.record import StoredApi, wanted_replicas
 from serai_scheduler.status import ready_count, state_of
 from serai_scheduler.traffic import TrafficBook
@@ -38,6 +39,8 @@ def status_of(
         waits_for = waits_for and f"{waits_for}; {refused_reports}"
     if decision is not None and decision.held_back:
         reason = f"{reason}; the cluster is full for it: {decision.held_back}"
+    if decision is not None and (why := metric_away(decision)):
+        reason = f"{reason}; its metric is not known, so nothing of it is let go of: {why}"
     if blind:
         reason = f"{reason}; for now nothing is started or stopped: {blind}"
     return ApiStatus(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from serai.clock import SystemClock
+from tests.support.prometheus import RunningPrometheus
 from tests.support.serai import Serai, call, write_predictor
 from tests.support.wait import until
 
@@ -134,6 +135,36 @@ def test_what_is_asked_wrongly_is_told(own: Serai, tmp_path: Path) -> None:
     assert "did you mean hello?" in own.run("replay", "hell").stderr
     outside = own.run("scale", "hello", "--replicas", "9")
     assert outside.returncode == 4 and "may have 1 to 4 replicas" in outside.stderr
+
+
+def test_a_metric_asks_for_replicas_and_is_held_while_prometheus_is_away(
+    own: Serai, tmp_path: Path
+) -> None:
+    metric = "autoscaling: {max_replicas: 4, metric: {promql: 'vector(150)', target: 50}}\n"
+    project = write_predictor(tmp_path / "hello", SLOW, metric)
+    refused = own.run("deploy", str(project), "--wait")
+    assert refused.returncode != 0 and "serai up --prometheus" in refused.stdout + refused.stderr
+    assert own.down() == 0
+    prometheus = RunningPrometheus(tmp_path / "prometheus")
+    try:
+        until(prometheus.ready, 30, what="Prometheus is ready")
+        own.up("--prometheus", prometheus.address)
+        broken = write_predictor(tmp_path / "bad", SLOW, metric.replace("(150)", "(150"))
+        told = own.run("deploy", str(broken), "--wait")
+        assert told.returncode != 0 and "unclosed left parenthesis" in told.stdout + told.stderr
+        own.deploy(project)
+        until(lambda: status(own, "hello")["ready"] == 3, 60, what="it asks for three")
+        words = "The metric asks for 3 replicas (value 150 at a target of 50 a replica)."
+        assert words in own.run("explain", "hello").stdout
+    finally:
+        prometheus.end()
+    assert own.down() == 0
+    own.up("--prometheus", prometheus.address)
+    until(lambda: status(own, "hello")["ready"] == 3, 60, what="what stood comes back")
+    words = "Prometheus is not reached: cannot connect to 127.0.0.1"
+    until(lambda: words in own.run("explain", "hello").stdout, 30, what="it is away")
+    until(lambda: words in status(own, "hello")["reason"], 30, what="describe names it")
+    assert status(own, "hello")["wanted"] == 3
 
 
 def test_a_policy_of_ones_own_decides_and_its_faults_are_told(own: Serai, tmp_path: Path) -> None:

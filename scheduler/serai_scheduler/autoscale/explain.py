@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from serai.decisions import MetricAsked, ScaleDecision
+from serai_scheduler.autoscale.metric.book import ASK_EVERY_S
 
 NOTHING_SLOTS = 0.01
 NOTHING_DECIDED = "nothing has been decided about {api} yet: no version of it serves"
@@ -112,6 +113,14 @@ def _metric(one: ScaleDecision) -> Iterator[str]:
         yield f"{asks}; {metric.replicas} are held of what it asked for of late."
     else:
         yield f"{asks}."
+
+
+def metric_away(one: ScaleDecision) -> str:
+    """Return why a metric has been unknown for longer than a first answer takes, "" otherwise."""
+    metric = one.metric
+    if metric is None or metric.value is not None or metric.unknown_s < ASK_EVERY_S:
+        return ""
+    return metric.fault
 
 
 def _unknown_metric(one: ScaleDecision, metric: MetricAsked) -> Iterator[str]:

@@ -1,8 +1,6 @@
 """A real Prometheus: what it answers to queries of each kind, and while it hangs or is gone."""
 
-import shutil
 import signal
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,7 +15,7 @@ from serai.spec.types import ApiSpec, Pod
 from serai_scheduler.autoscale.metric.answers import Answer
 from serai_scheduler.autoscale.metric.prometheus import Prometheus
 from serai_scheduler.autoscale.outside import Outside, OutsideSettings
-from tests.support.ports import free_port
+from tests.support.prometheus import RunningPrometheus
 from tests.support.wait import auntil
 
 CONFIG = """
@@ -48,38 +46,10 @@ async def exposed(text: str) -> AsyncIterator[int]:
     await runner.cleanup()
 
 
-class Running:
-    """A Prometheus that scrapes the test."""
-
-    def __init__(self, folder: Path, scraped: int) -> None:
-        binary = shutil.which("prometheus")
-        assert binary, "Debian's package prometheus; `make test` installs it"
-        port = free_port()
-        self.address = f"http://127.0.0.1:{port}"
-        config = folder / "prometheus.yml"
-        config.write_text(CONFIG.format(port=scraped))
-        self.log = folder / "log"
-        self.process = subprocess.Popen(
-            [
-                binary,
-                f"--config.file={config}",
-                f"--storage.tsdb.path={folder / 'data'}",
-                f"--web.listen-address=127.0.0.1:{port}",
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=self.log.open("wb"),
-        )
-
-    def end(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
-        self.process.kill()
-        self.process.wait()
-
-
 @pytest.fixture
-async def running(tmp_path: Path) -> AsyncIterator[Running]:
+async def running(tmp_path: Path) -> AsyncIterator[RunningPrometheus]:
     async with exposed(EXPOSED) as scraped:
-        made = Running(tmp_path, scraped)
+        made = RunningPrometheus(tmp_path, CONFIG.format(port=scraped))
         try:
             async with Prometheus(SystemClock(), made.address) as prometheus:
 
@@ -92,7 +62,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
             made.end()
 
 
-async def test_a_real_prometheus_in_all_that_it_answers(running: Running) -> None:
+async def test_a_real_prometheus_in_all_that_it_answers(running: RunningPrometheus) -> None:
     async with Prometheus(SystemClock(), running.address) as prometheus:
         values = {
             "sum(jobs_waiting)": 7900.0,
@@ -125,7 +95,9 @@ async def test_a_real_prometheus_in_all_that_it_answers(running: Running) -> Non
             assert told.invalid and fault in told.fault, promql
 
 
-async def test_a_deploy_is_refused_with_the_words_of_a_real_prometheus(running: Running) -> None:
+async def test_a_deploy_is_refused_with_the_words_of_a_real_prometheus(
+    running: RunningPrometheus,
+) -> None:
     outside = Outside(OutsideSettings(prometheus=running.address), SystemClock(), Random(1))
 
     def spec(promql: str) -> ApiSpec:
@@ -138,7 +110,7 @@ async def test_a_deploy_is_refused_with_the_words_of_a_real_prometheus(running: 
     assert "expected type range vector in call to function" in str(told)
 
 
-async def test_a_real_prometheus_that_is_stopped_and_killed(running: Running) -> None:
+async def test_a_real_prometheus_that_is_stopped_and_killed(running: RunningPrometheus) -> None:
     async with Prometheus(SystemClock(), running.address) as prometheus:
         running.process.send_signal(signal.SIGSTOP)
         told = await prometheus.ask("sum(jobs_waiting)")

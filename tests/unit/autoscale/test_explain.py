@@ -5,7 +5,7 @@ import pytest
 
 from serai.decisions import MetricAsked, ScaleDecision
 from serai_scheduler.autoscale.account import worth_keeping
-from serai_scheduler.autoscale.explain import explained
+from serai_scheduler.autoscale.explain import explained, metric_away
 
 DECIDED = ScaleDecision(
     api="iris",
@@ -81,7 +81,11 @@ def test_a_metric_that_is_unknown_is_told_with_since_when_and_what_to_do() -> No
     ) in told(metric=unknown)
     asleep = told(metric=unknown, wanted=0, ready=0, unbounded=0, desired=0)
     assert "Unknown wakes nothing" in asleep
+    assert metric_away(msgspec.structs.replace(DECIDED, metric=unknown)) == fault
+    new = msgspec.structs.replace(unknown, unknown_s=1.0)
+    assert not metric_away(msgspec.structs.replace(DECIDED, metric=new)), "it is asked just now"
     known = msgspec.structs.replace(DECIDED, before=6, metric=METRIC)
+    assert not metric_away(known) and not metric_away(DECIDED)
     lost = msgspec.structs.replace(known, metric=unknown, at_s=1001.0)
     assert worth_keeping(known, lost) and worth_keeping(lost, known)
     assert not worth_keeping(lost, lost)

@@ -1,13 +1,16 @@
 """What is settled second by second: who loses when, what stays where nothing is known."""
 
+from dataclasses import replace
+
 import msgspec
 
+from serai.decisions import MetricAsked
 from serai.engine import Capacity, EngineNode
 from serai.model import Replica, ReplicaState
 from serai.spec.types import Compute
 from serai_scheduler.autoscale.account import account_of
-from serai_scheduler.autoscale.decide import Limits
-from serai_scheduler.autoscale.history import Sample
+from serai_scheduler.autoscale.decide import Limits, decide
+from serai_scheduler.autoscale.history import History, Sample
 from serai_scheduler.autoscale.scaler import Cause, Verdict
 from serai_scheduler.autoscale.sharing import TAKEN_AFTER_S, Around, Settled, Sharing
 from serai_scheduler.autoscale.signals import Supply
@@ -149,3 +152,18 @@ def test_small_changes_of_what_is_asked_for_move_no_place() -> None:
         found = sharing.settle(float(at_s), wants, there)
         counts.add((found["a"].count, found["b"].count))
     assert counts == {(3, 3)}
+
+
+def test_what_a_metric_asks_for_counts_as_load_as_traffic_does() -> None:
+    """Both are asked as often; what one needs for it only its metric knows."""
+
+    def wants(metric: MetricAsked | None) -> dict[str, Verdict]:
+        history = History()
+        history.add(0.0, Sample(1.0, 1, 1, 0, 0, 0, 0, 1.0, 30.0, 100))
+        quiet = replace(decide(history, 1.0, Limits(1, 20, 1.0)), held=0.5)
+        return {"a": replace(verdict(6), decision=quiet, metric=metric), "b": verdict(6)}
+
+    def given(metric: MetricAsked | None) -> int:
+        return Sharing().settle(0.0, wants(metric), around(api("a"), api("b")))["a"].count
+
+    assert given(None) < 3 == given(MetricAsked(target=1.0, replicas=6, value=6.0, now=6))
