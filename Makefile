@@ -24,6 +24,7 @@ engine: $(VENV)/.complete ## Build the pinned Nomad and Consul into .engine/bin
 
 test: $(VENV)/.complete ## Run all checks and all tests
 	@sh tools/system_packages.sh test
+	@sh tools/prometheus.sh
 	@sh tools/engine/build.sh $(BIN)/python
 	@sh tools/test.sh
 

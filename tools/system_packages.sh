@@ -6,7 +6,7 @@ set -eu
 case $1 in
     venv) wanted="python3-venv" ;;
     test)
-        wanted="haproxy gcc libc6-dev binutils docker.io iproute2 iptables debootstrap docker-registry prometheus"
+        wanted="haproxy gcc libc6-dev binutils docker.io iproute2 iptables debootstrap docker-registry"
         ;;
     bench) wanted="haproxy wrk" ;;
     *) echo "usage: system_packages.sh venv|test|bench" >&2; exit 2 ;;
@@ -18,7 +18,7 @@ PATH=$PATH:/usr/sbin:/sbin
 missing=""
 for package in $wanted; do
     case $package in
-        haproxy | wrk | gcc | iptables | prometheus) command -v "$package" >/dev/null 2>&1 ;;
+        haproxy | wrk | gcc | iptables) command -v "$package" >/dev/null 2>&1 ;;
         docker.io) command -v dockerd >/dev/null 2>&1 ;;
         iproute2) command -v ip >/dev/null 2>&1 ;;
         *) dpkg -s "$package" >/dev/null 2>&1 ;;

@@ -9,13 +9,15 @@ from urllib.request import urlopen
 
 from tests.support.ports import free_port
 
+UNPACKED = Path(__file__).parents[2] / ".cache" / "prometheus" / "usr" / "bin"
+
 
 class RunningPrometheus:
     """One process with its data in a folder; `config` is its file."""
 
     def __init__(self, folder: Path, config: str = "{}") -> None:
-        binary = shutil.which("prometheus")
-        assert binary, "there is no prometheus: Debian's package has it, `make test` installs that"
+        binary = shutil.which("prometheus") or shutil.which("prometheus", path=UNPACKED)
+        assert binary, "there is no prometheus on PATH; `sh tools/prometheus.sh` unpacks Debian's"
         port = free_port()
         self.address = f"http://127.0.0.1:{port}"
         folder.mkdir(exist_ok=True)
