@@ -113,6 +113,16 @@ async def test_a_new_leader_that_reaches_no_prometheus_keeps_what_stood() -> Non
     assert (await prometheus.pass_time(600))[-1] == 2
 
 
+async def test_a_new_leader_goes_on_from_what_was_held() -> None:
+    cluster, prometheus = await deployed(Autoscaling(min_replicas=1, max_replicas=20, metric=JOBS))
+    prometheus.answer = lambda now_s: of(790.0)
+    await prometheus.pass_time(300)
+    cluster.outside.metrics.follow({})  # what a new process knows
+    prometheus.answer = lambda now_s: of(100.0)
+    cluster.lead()
+    assert set(await prometheus.pass_time(300)) == {8}, "as it would have been without the change"
+
+
 async def test_a_metric_that_swings_does_not_make_replicas_come_and_go() -> None:
     cluster, prometheus = await deployed(Autoscaling(min_replicas=1, max_replicas=20, metric=JOBS))
     begin_s = cluster.clock.now()

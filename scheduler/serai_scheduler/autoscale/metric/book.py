@@ -69,8 +69,8 @@ class MetricBook:
         due_s, api = min(due)
         entry = self._entries[api]
         entry.asked = True
-        # The places in time stay, unless a whole turn was missed.
-        entry.due_s = max(due_s + ASK_EVERY_S, now_s)
+        # Its place in time stays, so that all remain spread; turns that were missed are gone.
+        entry.due_s = due_s + ASK_EVERY_S * (1 + (now_s - due_s) // ASK_EVERY_S)
         return Question(api, entry.promql)
 
     def take(self, now_s: float, question: Question, answer: Answer | None) -> None:

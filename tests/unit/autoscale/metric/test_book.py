@@ -28,6 +28,16 @@ def test_one_is_asked_at_once_and_then_every_quarter_of_a_minute() -> None:
     assert asked_s == [100.0 + ASK_EVERY_S * turn for turn in range(7)]
 
 
+def test_one_that_is_asked_late_keeps_its_place_in_time() -> None:
+    book = following(100.0)
+    asked_s = []
+    for now_s in (104.0, 114.0, 115.0, 129.0, 130.0, 200.0, 214.0, 215.0):
+        if (question := book.next(now_s)) is not None:
+            asked_s.append(now_s)
+            book.take(now_s, question, Answer(1.0))
+    assert asked_s == [104.0, 115.0, 130.0, 200.0, 214.0], "whole turns that were missed are gone"
+
+
 def test_many_that_come_at_once_are_spread() -> None:
     book = following(0.0, **{f"api{number}": "up" for number in range(300)})
     counts = []

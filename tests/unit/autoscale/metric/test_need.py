@@ -2,6 +2,7 @@
 
 import math
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from serai.units import Duration
 from serai_scheduler.autoscale.decide import Limits, decide
 from serai_scheduler.autoscale.history import History, Sample
 from serai_scheduler.autoscale.hold import Hold
+from serai_scheduler.autoscale.learned import Found
 from serai_scheduler.autoscale.metric.need import (
     MOST_REPLICAS,
     MetricNeed,
@@ -20,6 +22,11 @@ from serai_scheduler.autoscale.own.answers import Observation, Said
 from serai_scheduler.autoscale.own.policy import OwnPolicy
 from serai_scheduler.autoscale.policies.awake import Awake
 from serai_scheduler.autoscale.rules import metric_need
+from serai_scheduler.autoscale.scaler import Past, Scaler, Seen
+from serai_scheduler.autoscale.starts import Starts
+from serai_scheduler.traffic import Counted
+from tests.support.scheduling import deployed
+from tests.support.scheduling import spec as api_spec
 
 JOBS = Metric(promql="sum(jobs)", target=2000.0)
 AWAY = Reading(None, "it hangs", 70.0)
@@ -89,6 +96,30 @@ def test_a_restart_goes_on_from_what_was_held_of_the_same_metric() -> None:
     other = need(standing=2, metric=Metric(promql="sum(jobs)", target=1000.0))
     other.restore(5000.0, kept)
     assert other.add(5000.0, AWAY, 10.0).replicas == 2
+
+
+def test_a_scaler_hands_on_what_is_held_of_its_metric() -> None:
+    plain = api_spec(low=1, high=20)
+    scaling = msgspec.structs.replace(plain.autoscaling, policy="serai", metric=JOBS)
+    _, stored = deployed(None, msgspec.structs.replace(plain, autoscaling=scaling))
+    record = msgspec.structs.replace(stored.record, stable="v1", replicas=1, candidate=None)
+
+    def seen(value: float) -> Seen:
+        return Seen(record, (), Counted(0, 0, 0, 0), 1000.0, reading=Reading(value))
+
+    def scaler(past: Past | None) -> Scaler:
+        return Scaler(0.0, Starts(), past, lambda target, config: Says(1))
+
+    before = scaler(None)
+    for second in range(30):
+        before.tick(float(second), seen(8000.0))
+    learned = before.keep(30.0, 1000.0)
+    assert learned is not None and learned.metric is not None
+    after = scaler(Past(Found(learned, age_s=5.0), told=()))
+    for second in range(30):
+        verdict = after.tick(100.0 + second, seen(100.0))
+    assert verdict.count == 4 and verdict.metric is not None
+    assert (verdict.metric.now, verdict.metric.replicas) == (1, 4)
 
 
 def test_the_hold_of_the_spec_is_taken() -> None:
@@ -198,10 +229,12 @@ def test_a_policy_of_ones_own_has_no_less_than_the_metric_asks_for() -> None:
 
 def test_with_a_policy_of_ones_own_it_sleeps_and_wakes_by_the_same_rule() -> None:
     policy, one, ready, counts = own(0, standing=2), need(standing=2), 2, []
-    told = [AWAY] * 200 + [Reading(0.0)] * 100 + [AWAY] * 100 + [Reading(5.0)]
+    told = [AWAY] * 190 + [Reading(6000.0)] * 10 + [Reading(0.0)] * 100 + [AWAY] * 100
+    told += [Reading(5.0)]
     for place, reading in enumerate(told):
         policy.add(float(place), second(one.add(float(place), reading, 10.0), ready))
         ready = policy.decide(float(place), LIMITS).wanted
         counts.append(ready)
-    assert set(counts[:200]) == {2} and counts[250] == 1 and set(counts[262:400]) == {0}
-    assert counts[400] == 1
+    assert set(counts[:190]) == {2} and counts[250] == 3
+    assert set(counts[262:400]) == {0}, "what is held keeps nothing awake"
+    assert counts[400] >= 1
