@@ -20,7 +20,7 @@ from serai_scheduler.autoscale.metric.prometheus import AT_ONCE, Metrics
 APIS = 500
 TICK_S = 0.01
 SETTLED_S = 16.0
-MEASURED_S = 45.0
+MEASURED_S = 30.0
 HANGING = {"answered": 0, "one_hangs": 1, "all_places_hang": AT_ONCE}
 
 

@@ -59,7 +59,7 @@ async def metric_server(
     made = made or MetricServer()
     app = web.Application()
     app.router.add_get(path, made.answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
