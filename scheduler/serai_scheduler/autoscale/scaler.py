@@ -176,10 +176,9 @@ class Scaler:
         self, now_s: float, seen: Seen, supply: Supply, asked: MetricAsked | None
     ) -> Sample | None:
         sample = self._signals.sample(now_s, seen.counted, supply)
-        if sample is None:
-            return None
-        waiting = sample.queued + 1 if seen.woken else sample.queued
-        return replace(sample, queued=waiting, metric=asked)
+        if sample is not None and (seen.woken or asked is not None):
+            return replace(sample, queued=sample.queued + seen.woken, metric=asked)
+        return sample
 
     def keep(self, now_s: float, wall_s: float) -> Learned | None:
         """Return what is to outlive a restart, None where the policy has learned nothing."""
