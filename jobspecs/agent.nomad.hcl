@@ -2,7 +2,7 @@
 # gateway machines steers HAProxy.
 #
 # variables
-#   serai    folder of the virtual environment with `pip install 'serai[agent,consul]'`
+#   serai    folder of the virtual environment with `pip install 'serai[agent,consul,gateway]'`
 #   config   configuration on each machine, from `agent.example.toml`: its `node` is Nomad's name of
 #            the machine ("" where that is the host's), and on gateway machines its [gateway] table
 #            says `start = false`: Nomad ends all that a task has started when the task ends

@@ -6,7 +6,7 @@
 # registers the service `serai-gateway` in Consul with a check on HAProxy itself.
 #
 # variables
-#   serai    folder of the virtual environment with `pip install 'serai[agent,consul]'`
+#   serai    folder of the virtual environment with `pip install 'serai[agent,consul,gateway]'`
 #   config   configuration of the agent on each machine; its [gateway] table says `start = false`
 #   meta     key of a node's meta that marks gateway machines, with the value "true"
 #   port     port of the gateway, the one in the configuration

@@ -8,7 +8,8 @@
 #
 # variables
 #   api       name of the API, a DNS label of at most 42 characters
-#   version   name of the version, such as v1-0badcafe; a new one is another job beside this one
+#   version   name of the version, such as v1-0badcafe; for a new one beside it, copy
+#             this file under another job name: under the same name it takes this one's place
 #   image     image with an HTTP server that listens on 8080 ($PORT)
 #   count     replicas
 #   capacity  requests that one replica works on at once

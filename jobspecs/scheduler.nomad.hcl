@@ -1,7 +1,8 @@
 # Serai's schedulers: three, each on a machine of its own; one of them leads.
 #
-# Nomad starts them, and Consul says who leads. They need no disk that outlives them: all that is to
-# be kept is in Consul, and the blobs where `blobs` of the configuration says. With `peers` in place
+# Nomad starts them, and Consul says who leads. They need no disk that outlives them: what has to
+# be kept is in Consul (what `serai decisions` and `serai replay` look back on is not: it is lost with
+# the disk), and the blobs where `blobs` of the configuration says. With `peers` in place
 # of S3 they lie on these machines: fix them by `class`, one for each scheduler. A scheduler that is
 # away costs no request: gateways go on by themselves, and only new decisions wait.
 #

@@ -92,7 +92,9 @@ def deploy(
     wait: Annotated[
         bool | None, typer.Option("--wait/--detach", help="watch it to its end (on a terminal)")
     ] = None,
-    yes: Yes = False,
+    yes: Annotated[
+        bool, typer.Option("-y", "--yes", help="for scripts; a deploy never asks")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="replace an update under way")] = False,
     output: Output = Form.TABLE,
     env: Env = "",
@@ -223,7 +225,7 @@ def refresh(api: Api, env: Env = "") -> int:
 def render(
     api: Api,
     version: Annotated[str, typer.Option(help="not the version that serves, but this one")] = "",
-    form: Annotated[str, typer.Option("--format", metavar="hcl|json")] = "hcl",
+    form: Annotated[str, typer.Option("--format", metavar="hcl|json", help="hcl or json")] = "hcl",
     env: Env = "",
 ) -> int:
     """Print the Nomad job of an API, for `nomad job run`."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from serai_cli.reference import reference
-from serai_scheduler.api.app import CONFLICTS, NOT_FOUND, TOO_LARGE, UNPROCESSABLE
+from serai_scheduler.api.app import CONFLICTS, FORBIDDEN_TO_US, NOT_FOUND, TOO_LARGE, UNPROCESSABLE
 from serai_scheduler.api.reference import CODES, page
 from serai_scheduler.blobs.http import STATUSES
 
@@ -28,7 +28,7 @@ def test_the_page_about_the_operator_api_is_what_its_calls_say() -> None:
 
 
 def test_every_code_of_the_operator_api_is_on_its_page() -> None:
-    told = {*NOT_FOUND, *CONFLICTS, *UNPROCESSABLE, *TOO_LARGE, *STATUSES}
+    told = {*NOT_FOUND, *CONFLICTS, *UNPROCESSABLE, *TOO_LARGE, *FORBIDDEN_TO_US, *STATUSES}
     for path in (ROOT / "scheduler").rglob("*.py"):
         told |= set(CODE.findall(path.read_text()))
     assert told <= CODES.keys(), told - CODES.keys()

@@ -118,7 +118,7 @@ def assemble(who: Identity, sequence: int, sent_at_s: float, parts: Parts) -> Be
 
 
 def known(value_bytes: int | None) -> int:
-    """Return bytes, 0 for unknown: the report has no other word, and 0 places nothing here."""
+    """Return bytes, 0 for unknown: the report has no other word."""
     return 0 if value_bytes is None else value_bytes
 
 

@@ -13,8 +13,9 @@ What the command line calls, and what any program may call: JSON over HTTP at th
     curl -H "Authorization: Bearer $(cat DATA/admin-token)" http://127.0.0.1:7070/v1/apis
 
 `GET /v1/openapi.json` describes every call and type for machines. `/healthz` (alive) and `/readyz`
-(the store answers) need no token; `/metrics` (Prometheus) and `/metrics/gateway` (HAProxy's own)
-do. The Host header has to be one of the scheduler's own names, so that no web page can call it.
+(the store answers) need no token; `/metrics` (Prometheus) and `/metrics/gateway` (HAProxy's own;
+in a cluster at each gateway's agent) do. The Host header has to be one of the scheduler's own
+names, so that no web page can call it.
 In a cluster any scheduler may be asked, and agents have a token of their own: see
 [scheduler.md](scheduler.md).
 
@@ -25,6 +26,7 @@ CODES = {
     "bad_batch": (400, "a batch of blobs ends in the middle, or holds too many"),
     "upload_cut_off": (400, "fewer bytes came than `Content-Length` said"),
     "report_invalid": (400, "a report that cannot be read"),
+    "report_version": (400, "a report of another version; the text says which side to upgrade"),
     "too_many_nodes": (400, "more nodes report than are kept"),
     "http": (400, "anything else that is no good HTTP; the status tells which"),
     "unauthorized": (401, "no token, or a wrong one"),
@@ -57,6 +59,8 @@ CODES = {
     "damaged": (422, "a stored blob is not what its digest says"),
     "internal": (500, "a fault of Serai's; its log has the trace"),
     "unavailable": (503, "the store does not answer, or the leader went away in the middle"),
+    "consul_forbidden": (503, "Consul refuses the scheduler's token"),
+    "nomad_forbidden": (503, "Nomad refuses the scheduler's token"),
     "no_leader": (503, "no scheduler leads at this moment; ask again after `Retry-After`"),
     "disk_full": (507, "no room for blobs"),
 }

@@ -1,6 +1,6 @@
 """The HTTP interface to blobs: ask what is missing, send it (alone, in batches, in parts), fetch.
 
-A file above twice `PART_BYTES` comes as parts, each a blob of its own in a store beside, and is
+A file above `PART_BYTES` comes as parts, each a blob of its own in a store beside, and is
 put together here: a broken connection costs one part, and no session has to be kept.
 """
 

@@ -18,6 +18,7 @@ from serai_agent.program.config import (
     read_secrets,
     scheduler_tls,
 )
+from tests.support.examples import unsaid
 
 EXAMPLE = Path(__file__).parents[3] / "agent" / "agent.example.toml"
 
@@ -29,6 +30,10 @@ def test_the_example_is_a_configuration() -> None:
     scheduler = msgspec.structs.replace(told.scheduler, token_file="")
     gateway = msgspec.structs.replace(told.gateway, host="127.0.0.1")
     assert msgspec.structs.replace(told, scheduler=scheduler, gateway=gateway) == AgentConfig()
+
+
+def test_the_example_has_every_key() -> None:
+    assert unsaid(EXAMPLE, AgentConfig) == set()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from serai_scheduler.program.settings import (
     check_config,
     check_tokens,
 )
+from tests.support.examples import unsaid
 
 EXAMPLE = Path(__file__).parents[3] / "scheduler" / "scheduler.example.toml"
 LEAST = 'data_dir = "/d"\ngateway_url = "http://g:8080"\n'
@@ -34,6 +35,10 @@ def test_the_example_can_be_used() -> None:
         "scheduler-1.example"
     }
     assert found.blobs_lie is BlobsLie.SHARED
+
+
+def test_the_example_has_every_key() -> None:
+    assert unsaid(EXAMPLE, SchedulerConfig) == {"consul.token", "nomad.token"}, "files hold those"
 
 
 def test_what_is_not_said_follows_from_the_rest() -> None:
