@@ -22,6 +22,8 @@ from tests.support.ports import free_port
 DISTRIBUTION = shutil.which("haproxy") or "/usr/sbin/haproxy"
 PROGRAMS = {"2.6": DISTRIBUTION, "2.8": str(get_haproxy_binary())}
 FEW_SLOTS = dict.fromkeys(CLASSES, 2)
+BACKLOG = 1024
+"""As many connections wait to be taken as at a replica of the runtime."""
 
 
 class Backend:
@@ -39,7 +41,7 @@ class Backend:
     async def start(self) -> None:
         self._runner = web.ServerRunner(web.Server(self._handle))
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, backlog=BACKLOG).start()
 
     async def stop(self) -> None:
         if self._runner is not None:
