@@ -141,7 +141,7 @@ class Autoscaler:
         due = self._memory.due(self._scalers.keys(), now_s)
         learned = {name: self._scalers[name].keep(now_s, wall_s) for name in due}
         if kept := {name: one for name, one in learned.items() if one is not None}:
-            await self._memory.keep(kept, now_s)
+            await self._memory.keep(kept)
         await self._memory.forget_others(self._state.apis.keys() | self._state.faults.keys())
 
     async def keep_traffic(self) -> None:
@@ -155,7 +155,8 @@ class Autoscaler:
         for name in apis:
             starts = self._starts.setdefault(name, Starts(self._everyone))
             if not self._reconciler.blind:
-                starts.note(now_s, self._reconciler.by_api.get(name, ()), classes)
+                there = self._reconciler.by_api.get(name, ())
+                starts.note(now_s, there, classes, self._clock.wall())
 
     async def _scale(self, now_s: float, stored: StoredApi, known: bool) -> Verdict:
         verdict = self._judge(now_s, stored, known)

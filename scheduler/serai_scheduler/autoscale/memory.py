@@ -52,7 +52,7 @@ class Memory:
         self.before -= {api}
 
     def due(self, apis: Collection[str], now_s: float) -> list[str]:
-        """Return whose turn it is to be kept, those first that wait for longest."""
+        """Return whose turn it is now and over then, those first that wait for longest."""
         for gone in self._kept_at_s.keys() - set(apis):
             del self._kept_at_s[gone]
         waiting = [
@@ -60,11 +60,13 @@ class Memory:
             for api in apis
             if now_s - (kept_at_s := self._kept_at_s.setdefault(api, now_s)) >= KEEP_S
         ]
-        return [api for _, api in sorted(waiting)[:LEARNED_AT_ONCE]]
+        due = [api for _, api in sorted(waiting)[:LEARNED_AT_ONCE]]
+        # One that has nothing to keep has had its turn all the same.
+        self._kept_at_s.update(dict.fromkeys(due, now_s))
+        return due
 
-    async def keep(self, learned: Mapping[str, Learned], now_s: float) -> None:
+    async def keep(self, learned: Mapping[str, Learned]) -> None:
         """Keep these, LEARNED_AT_ONCE at most; what cannot be kept is tried again in its turn."""
-        self._kept_at_s.update(dict.fromkeys(learned, now_s))
         values = {api: wire.encode(one) for api, one in learned.items()}
         try:
             async with asyncio.timeout(LIMIT_S):

@@ -19,6 +19,8 @@ OVERDUE_FACTOR = 3.0
 OVERDUE_LEAST_S = 30.0
 PLACING_S = 5.0
 """No start waits longer for a place where there is room; beyond it, it tells of a full cluster."""
+SEEN_LATE_S = 5.0
+"""A start that is so old when it is first seen has phases that nobody has timed."""
 BEEN_KEPT = 1000
 ASKED_AGAIN_S = 10.0
 
@@ -27,7 +29,8 @@ ASKED_AGAIN_S = 10.0
 class Start:
     """A replica that was asked for; `reached` holds since when it is known to be in each phase.
 
-    One that was ready before, and is to be again, teaches nothing of starts.
+    One that was ready before, and is to be again, teaches nothing of starts; nor does one that a
+    new leader finds in its middle.
     """
 
     version: str
@@ -66,8 +69,17 @@ class Starts:
         self._been: dict[tuple[str, str], None] = {}
         """On which nodes which versions were ready: those have what another start needs."""
 
-    def note(self, now_s: float, replicas: Sequence[Replica], classes: Mapping[str, str]) -> None:
-        """Take in the replicas as they are; `classes` tells that of a node."""
+    def note(
+        self,
+        now_s: float,
+        replicas: Sequence[Replica],
+        classes: Mapping[str, str],
+        wall_s: float = 0.0,
+    ) -> None:
+        """Take in the replicas as they are; `classes` tells that of a node.
+
+        `wall_s` is compared with when the engine made them.
+        """
         under_way: dict[str, Start] = {}
         for one in replicas:
             if one.state is ReplicaState.READY:
@@ -78,8 +90,12 @@ class Starts:
                     self._usual = None
                 self._note_been(one.node, one.version)
             elif one.alive and one.state is not ReplicaState.DRAINING:
-                start = self._under_way.get(one.id) or _begun(one, now_s)
-                self._follow(start, one, now_s, classes)
+                start = self._under_way.get(one.id)
+                if start is None:
+                    start = _begun(one, now_s, wall_s)
+                    self._follow(start, one, start.asked_at_s, classes)
+                else:
+                    self._follow(start, one, now_s, classes)
                 under_way[one.id] = start
         self._under_way = under_way
 
@@ -118,13 +134,17 @@ class Starts:
 
     def _progress(self, start: Start, now_s: float) -> StartProgress:
         left_s = None
-        if not self._is_overdue(start, now_s):
+        waits_s = start.lasts_s(now_s) if start.node else now_s - start.asked_at_s
+        if not self._lasts_long(start, now_s, waits_s):
             left_s = max(0.0, self._due_s(start, now_s) - start.lasts_s(now_s))
         return StartProgress(took_s=start.took_s(now_s), left_s=left_s, cache=start.cache)
 
     def _is_overdue(self, start: Start, now_s: float) -> bool:
-        late_s = max(OVERDUE_LEAST_S, OVERDUE_FACTOR * self._due_s(start, now_s))
-        return now_s - start.asked_at_s > late_s
+        """Say whether it is not to be waited for; one without a place would gain none by that."""
+        return self._lasts_long(start, now_s, start.lasts_s(now_s))
+
+    def _lasts_long(self, start: Start, now_s: float, lasts_s: float) -> bool:
+        return lasts_s > max(OVERDUE_LEAST_S, OVERDUE_FACTOR * self._due_s(start, now_s))
 
     def _due_s(self, start: Start, now_s: float) -> float:
         cache = start.cache if start.node else None
@@ -146,8 +166,10 @@ class Starts:
             del self._been[next(iter(self._been))]
 
 
-def _begun(one: Replica, now_s: float) -> Start:
-    return Start(one.version, now_s, again=one.ready_at_s is not None or one.restarts > 0)
+def _begun(one: Replica, now_s: float, wall_s: float) -> Start:
+    age_s = max(0.0, wall_s - one.created_at_s) if one.node else 0.0
+    again = one.ready_at_s is not None or one.restarts > 0 or age_s >= SEEN_LATE_S
+    return Start(one.version, now_s - age_s, again)
 
 
 def phases_of(one: Replica) -> Sequence[str]:

@@ -129,3 +129,28 @@ def test_when_the_first_will_be_ready_is_told_once_a_start_is_known() -> None:
     assert starts.eta_s(111.0, "v1") == min(left_s for left_s in left if left_s is not None)
     assert starts.eta_s(111.0, "v2") == starts.usual_s(111.0)
     assert starts.eta_s(5000.0, "v1") is None, "it takes far longer than usual"
+
+
+def test_one_that_waited_for_a_place_starts_from_when_it_has_one() -> None:
+    starts = Starts()
+    starts.note(0.0, (one(ReplicaState.PENDING, ""),), CLASSES)
+    assert starts.coming(200.0, "v1") == (1, 0), "another one would get no place either"
+    assert starts.progress(200.0)["iris.v1.1"].left_s is None
+    starts.note(200.0, (one(ReplicaState.PENDING),), CLASSES)
+    assert starts.coming(201.0, "v1") == (1, 0)
+    assert starts.progress(201.0)["iris.v1.1"].left_s == pytest.approx(24.0), "the prior is 30 s"
+    assert starts.coming(300.0, "v1") == (0, 1)
+
+
+def test_a_start_that_is_first_seen_in_its_middle_teaches_nothing() -> None:
+    starts, wall_s = Starts(), 5000.0
+    late = msgspec.structs.replace(one(ReplicaState.LOADING), created_at_s=wall_s - 1000.0)
+    starts.note(0.0, (late,), CLASSES, wall_s)
+    assert starts.coming(1.0, "v1") == (0, 1), "it loads for a quarter of an hour"
+    starts.note(4.0, (one(ReplicaState.READY),), CLASSES, wall_s + 4.0)
+    assert starts.learned_s(4.0) is None
+    young = msgspec.structs.replace(one(ReplicaState.STARTING, number=2), created_at_s=wall_s + 4.0)
+    starts.note(6.0, (young,), CLASSES, wall_s + 6.0)
+    starts.note(20.0, (one(ReplicaState.READY, number=2),), CLASSES, wall_s + 20.0)
+    ((kept,),) = (place.times for place in starts.learned.keep(20.0).places)
+    assert kept.took_s == 16.0, "from when the engine made it"
