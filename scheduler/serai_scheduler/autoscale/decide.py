@@ -60,7 +60,8 @@ def decide(history: History, now_s: float, limits: Limits) -> Decision:
     by_traffic = replicas_for(max(history.held, backlog), limits.target_slots)
     metric = history.last.metric if history.last is not None else None
     unbounded = by_traffic if metric is None else max(by_traffic, metric.replicas)
-    idle = not history.awake or history.idle_s(now_s) >= limits.idle_to_zero_s
+    sleeps = (history.standing is None or not history.standing.wanted) and not history.awake
+    idle = sleeps or history.idle_s(now_s) >= limits.idle_to_zero_s
     if limits.min_replicas == 0 and idle:
         standing = Standing(0)
     else:

@@ -51,8 +51,8 @@ class Demand:
         self,
         at_s: float,
         elapsed_s: float,
-        arrivals: int,
-        completions: int,
+        arrivals: float,
+        completions: float,
         running: float,
         queued: int,
     ) -> None:

@@ -46,8 +46,9 @@ class Sample:
     `arrivals` and `completions` are counts of the last `elapsed_s`; `running`, `queued` (those
     held for want of a replica among them), `ready` and `starting` are of now. `starting` are the
     replicas that will come in the usual time; one that is long overdue is not among them.
-    `slots` is what one replica runs at once, `start_up_s` how long one takes to be ready. `metric`
-    is what a metric asks for, None without one.
+    `overdue` says how many of those there are. `slots` is what one replica runs at once,
+    `target_slots` what of it is to be used (None: all), `start_up_s` how long one takes to be
+    ready. `metric` is what a metric asks for, None without one.
     """
 
     elapsed_s: float
@@ -61,6 +62,13 @@ class Sample:
     start_up_s: float
     queue_limit: int
     metric: MetricAsked | None = None
+    overdue: int = 0
+    target_slots: float | None = None
+
+    @property
+    def used_slots(self) -> float:
+        """Slots of one replica that are to be used."""
+        return self.slots if self.target_slots is None else self.target_slots
 
     @property
     def wakes(self) -> bool:
@@ -74,7 +82,7 @@ class Sample:
         One that is unknown keeps awake what is, and wakes nothing.
         """
         unknown = self.metric is not None and self.metric.now is None
-        in_doubt = unknown and bool(self.ready or self.starting)
+        in_doubt = unknown and bool(self.ready or self.starting or self.overdue)
         return bool(self.arrivals or self.running or self.queued) or self.wakes or in_doubt
 
 
@@ -148,14 +156,20 @@ class History:
         first, self._begun = not self._begun, True
         self.last = sample
         elapsed_s = min(sample.elapsed_s, LONGEST_STEP_S)
+        part = elapsed_s / sample.elapsed_s  # of what came in a pause, as much as of its time
         self.demand.add(
-            at_s, elapsed_s, sample.arrivals, sample.completions, sample.running, sample.queued
+            at_s,
+            elapsed_s,
+            part * sample.arrivals,
+            part * sample.completions,
+            sample.running,
+            sample.queued,
         )
         self._queue.add(sample.queued, elapsed_s)
         if first or sample.busy:
             self._active_at_s = at_s
         if first:  # what runs is held like any other need: no history is no reason to shrink
-            self.held = sample.ready * sample.slots
+            self.held = sample.ready * sample.used_slots
             self.hold.add(at_s, self.held)
         if self._stepped_at_s is None or at_s - self._stepped_at_s >= STEP_S:
             self._stepped_at_s = at_s
@@ -227,7 +241,7 @@ class History:
     def _step(self, at_s: float, sample: Sample) -> None:
         now = self.demand.now
         self.lifted = self.headroom.add(
-            at_s, now, self.demand.steady, sample.start_up_s, FLOOR_REPLICAS * sample.slots
+            at_s, now, self.demand.steady, sample.start_up_s, FLOOR_REPLICAS * sample.used_slots
         )
         self.hold.add(at_s, max(self.lifted, noisy(now)))
         self.held = self.hold.judge(at_s, now, sample.start_up_s)

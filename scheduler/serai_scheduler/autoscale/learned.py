@@ -34,7 +34,8 @@ class Learned(msgspec.Struct, frozen=True):
     """
 
     kept_at_s: float
-    history: KeptHistory
+    history: KeptHistory | None
+    """None where the policy is none that learns."""
     start_up: KeptStartUp = KeptStartUp()
     metric: KeptMetric | None = None
     version: int = VERSION
@@ -71,7 +72,7 @@ class InForce:
 
 
 def keep(
-    history: History,
+    history: History | None,
     start_up: StartUp,
     at_s: float,
     wall_s: float,
@@ -79,7 +80,8 @@ def keep(
 ) -> Learned:
     """Return what is to outlive a restart; starts that were longest ago go where it is too much."""
     starts = start_up.keep(at_s)
-    learned = Learned(round(wall_s, 1), history.keep(at_s), starts, metric)
+    kept = history.keep(at_s) if history is not None else None
+    learned = Learned(round(wall_s, 1), kept, starts, metric)
     while starts.places and len(encode(learned)) > LEARNED_BYTES:
         starts = KeptStartUp(starts.places[:-1])
         learned = Learned(learned.kept_at_s, learned.history, starts, metric)
@@ -150,12 +152,13 @@ def resume(
     history = history or History()
     passed_s = min(found.age_s, REACH_S) if told is not None else 0.0
     since_s = at_s - REACH_S
-    if found.learned is not None:
+    kept = found.learned.history if found.learned is not None else None
+    if kept is not None:
         since_s = at_s - passed_s
-        history.restore(since_s, found.learned.history)
+        history.restore(since_s, kept)
     for one in sorted(told or (), key=lambda one: -one.age_s):
         _replay(history, at_s - one.age_s, one, since_s)
-    if told is None or found.learned is None or found.age_s > REACH_S:
+    if told is None or kept is None or found.age_s > REACH_S:
         history.begin(at_s, in_force.count * in_force.target_slots)
     history.stand(in_force.count)
     return history

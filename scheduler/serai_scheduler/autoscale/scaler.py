@@ -144,6 +144,8 @@ class Scaler:
             slots=slots,
             start_up_s=self._starts.usual_s(now_s),
             queue_limit=record.spec.concurrency.queue,
+            overdue=overdue,
+            target_slots=limits.target_slots,
         )
         asked = None
         if self._metric is not None:
@@ -181,11 +183,15 @@ class Scaler:
         return sample
 
     def keep(self, now_s: float, wall_s: float) -> Learned | None:
-        """Return what is to outlive a restart, None where the policy has learned nothing."""
-        if not isinstance(self._policy, Serai):
+        """Return what is to outlive a restart, None where nothing was learned yet.
+
+        Of the policies only Serai's learns; how long starts took is known whatever the policy.
+        """
+        history = self._policy.history if isinstance(self._policy, Serai) else None
+        if history is None and self._metric is None and not self._starts.learned.heard:
             return None
         metric = self._metric.keep(now_s) if self._metric is not None else None
-        return keep(self._policy.history, self._starts.learned, now_s, wall_s, metric)
+        return keep(history, self._starts.learned, now_s, wall_s, metric)
 
     def _follow_rule(self, now_s: float, seen: Seen, in_force: InForce) -> None:
         """Have the policy of the spec; what was learned goes over to another one of Serai's."""
@@ -193,14 +199,15 @@ class Scaler:
         rule = rule_of(scaling)
         if rule == self._rule:
             return
-        learned, past = self.keep(now_s, seen.wall_s), self._past
+        past = self._past
+        learned = self.keep(now_s, seen.wall_s) if self._rule is not None else None
         self._rule, self._last, self._past = rule, None, None
         history = fresh_history(scaling)
         self._metric = metric_need(scaling, in_force.count)
         known = learned or (past.found.learned if past is not None else None)
         if self._metric is not None and known is not None:
             self._metric.restore(now_s, known.metric)
-        if learned is not None:
+        if learned is not None and learned.history is not None:
             history = resume(Found(learned), (), now_s, in_force, history)
         elif past is not None:
             history = resume(past.found, past.told, now_s, in_force, history)

@@ -15,6 +15,8 @@ class Supply:
     slots: float
     start_up_s: float
     queue_limit: int
+    overdue: int = 0
+    target_slots: float | None = None
 
 
 class Signals:
@@ -47,6 +49,8 @@ class Signals:
             slots=supply.slots,
             start_up_s=supply.start_up_s,
             queue_limit=supply.queue_limit,
+            overdue=supply.overdue,
+            target_slots=supply.target_slots,
         )
 
 

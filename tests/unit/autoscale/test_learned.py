@@ -226,6 +226,7 @@ def test_while_no_gateway_tells_time_stands_still() -> None:
     found = read(one.watched.kept[one.kept_at], WALL_S + 3100.0)
     assert found.learned is not None and found.age_s >= 600.0
     again = resume(found, None, 9.0, InForce(0, 4.0)).keep(9.0)
+    assert found.learned.history is not None
     assert again.demand == found.learned.history.demand
 
 
@@ -278,7 +279,7 @@ def test_another_hold_goes_on_with_what_was_needed() -> None:
 
 
 def without_headroom(learned: Learned | None) -> Learned:
-    assert learned is not None
+    assert learned is not None and learned.history is not None
     history = msgspec.structs.replace(learned.history, headroom=None)
     return msgspec.structs.replace(learned, history=history)
 

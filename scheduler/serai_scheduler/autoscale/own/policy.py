@@ -52,9 +52,12 @@ class OwnPolicy:
 
 
 def _joined(one: Sample, other: Sample) -> Sample:
+    whole_s = one.elapsed_s + other.elapsed_s
+    elapsed_s = min(whole_s, LONGEST_STEP_S)
+    part = elapsed_s / whole_s  # rates stay what they were
     return replace(
         other,
-        elapsed_s=min(one.elapsed_s + other.elapsed_s, LONGEST_STEP_S),
-        arrivals=one.arrivals + other.arrivals,
-        completions=one.completions + other.completions,
+        elapsed_s=elapsed_s,
+        arrivals=round(part * (one.arrivals + other.arrivals)),
+        completions=round(part * (one.completions + other.completions)),
     )

@@ -1,0 +1,84 @@
+"""What the policy of one API is told, from its first second on, and what is kept of it."""
+
+import msgspec
+import pytest
+
+from serai.memory import MemoryStore
+from serai.model import ReplicaState
+from serai.spec.scaling import Autoscaling
+from serai_scheduler.autoscale.learned import Found
+from serai_scheduler.autoscale.memory import KEEP_S, Memory
+from serai_scheduler.autoscale.own.answers import Said
+from serai_scheduler.autoscale.scaler import Past, Scaler, Seen
+from serai_scheduler.autoscale.starts import Starts
+from serai_scheduler.state import LEARNED_AT_ONCE, State
+from serai_scheduler.traffic import Counted
+from tests.support.scheduling import deployed, replica
+from tests.support.scheduling import spec as api_spec
+
+
+class Silent:
+    """A policy of one's own that never answers."""
+
+    said: Said | None = None
+
+    def ask(self, now_s: float, observation: object) -> bool:
+        return False
+
+
+def seen(
+    scaling: Autoscaling, ready: int = 1, slots: int = 1, counted: Counted | None = None
+) -> Seen:
+    plain = api_spec(low=1, high=50)
+    concurrency = msgspec.structs.replace(plain.concurrency, per_replica=slots)
+    spec = msgspec.structs.replace(plain, autoscaling=scaling, concurrency=concurrency)
+    _, stored = deployed(None, spec)
+    record = msgspec.structs.replace(stored.record, stable="v1", replicas=ready, candidate=None)
+    there = tuple(replica("v1", number, ReplicaState.READY) for number in range(ready))
+    return Seen(record, there, counted or Counted(0, 0, 0, 0), 1000.0)
+
+
+def scaler(past: Past | None = None, starts: Starts | None = None) -> Scaler:
+    return Scaler(0.0, starts or Starts(), past, lambda target, config: Silent())
+
+
+@pytest.mark.parametrize(("slots", "target"), [(10, 6.0), (100, 5.0), (1, None)])
+def test_an_api_that_nobody_asks_for_never_grows(slots: int, target: float | None) -> None:
+    scaling = Autoscaling(min_replicas=1, max_replicas=50, target_in_flight=target)
+    one = scaler()
+    counts = {one.tick(float(n), seen(scaling, 3, slots)).count for n in range(300)}
+    assert counts == {3}, "what runs is held for a while, and no more than that"
+
+
+@pytest.mark.parametrize("pause_s", [30, 110, 300, 3000])
+def test_a_pause_in_what_is_told_asks_for_no_more(pause_s: int) -> None:
+    """20 requests a second of a second each: before the pause, in it and after."""
+    scaling, one, now_s, counts = Autoscaling(min_replicas=1, max_replicas=50), scaler(), 0, []
+    for second in (*range(1, 900), *range(900 + pause_s, 1800 + pause_s)):
+        now_s = second
+        counted = Counted(20 * now_s, 20 * now_s, 20, 0)
+        counts.append(one.tick(float(now_s), seen(scaling, 3, 10, counted)).count)
+    assert max(counts[900:]) <= max(counts[600:900]) == 4
+
+
+@pytest.mark.parametrize("policy", ["kpa", "fixed", "mine:factory"])
+def test_how_long_starts_took_is_kept_whatever_the_policy(policy: str) -> None:
+    starts = Starts()
+    starts.learned.add(0.0, "h100", "warm", 180.0)
+    before = scaler(starts=starts)
+    before.tick(1.0, seen(Autoscaling(policy=policy)))
+    learned = before.keep(2.0, 1000.0)
+    assert learned is not None and learned.history is None
+    again = Starts()
+    after = scaler(Past(Found(learned, 60.0), told=()), again)
+    assert again.usual_s(1.0) == pytest.approx(starts.usual_s(1.0))
+    assert after.tick(1.0, seen(Autoscaling())).count == 1, "another policy goes on from it, too"
+
+
+async def test_those_with_nothing_to_keep_take_nobody_s_turn() -> None:
+    memory = Memory(State(MemoryStore()), epoch=0)
+    empty = [f"fixed-{number:02}" for number in range(LEARNED_AT_ONCE)]
+    names = [*empty, "iris", "ocr"]
+    assert memory.due(names, 0.0) == []
+    turns = [memory.due(names, KEEP_S + second) for second in range(3)]
+    assert turns == [empty, ["iris", "ocr"], []]
