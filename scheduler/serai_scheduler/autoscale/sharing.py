@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from serai.engine import EngineNode
 from serai.model import Replica, ReplicaState
 from serai_scheduler.autoscale.decide import Decision
+from serai_scheduler.autoscale.demand import FIRST_GUESS_S
 from serai_scheduler.autoscale.places import Contender, shared
 from serai_scheduler.autoscale.scaler import Verdict
 from serai_scheduler.autoscale.share import Claim, Grant
@@ -127,10 +128,12 @@ class Sharing:
         per_s, load = rate.per_s, verdict.count * slots
         if sample is not None and not sample.ready:  # it wakes up: its rate is yet to come
             per_s = max(per_s, sample.queued / QUEUE_S)
-        if isinstance(verdict.decision, Decision) and verdict.decision.held:
-            by_metric = 0 if verdict.metric is None else verdict.metric.replicas
-            held = max(verdict.decision.held, by_metric * slots)
-            load = min(load, held)  # without the queue, which comes and goes
+        decision = verdict.decision
+        service_s = decision.service_s if isinstance(decision, Decision) else FIRST_GUESS_S
+        by_metric = 0.0 if verdict.metric is None else verdict.metric.replicas * slots
+        per_s = max(per_s, by_metric / service_s)  # the requests that would keep as many busy
+        if isinstance(decision, Decision) and decision.held:
+            load = min(load, max(decision.held, by_metric))  # no queue, which comes and goes
         before = self._figures.get(name, (0.0, 0.0))
         now = _moved(before[0], per_s), _moved(before[1], load)
         self._figures[name] = now

@@ -166,4 +166,12 @@ def test_what_a_metric_asks_for_counts_as_load_as_traffic_does() -> None:
     def given(metric: MetricAsked | None) -> int:
         return Sharing().settle(0.0, wants(metric), around(api("a"), api("b")))["a"].count
 
-    assert given(None) < 3 == given(MetricAsked(target=1.0, replicas=6, value=6.0, now=6))
+    assert given(None) < 3 <= given(MetricAsked(target=1.0, replicas=6, value=6.0, now=6))
+
+
+def test_an_api_that_only_its_metric_asks_for_gets_its_share() -> None:
+    metric = MetricAsked(target=1.0, replicas=9, value=9.0, now=9)
+    alone = replace(verdict(9, rate=0), metric=metric)
+    verdicts = {"a": alone, "b": verdict(9, rate=3)}
+    settled = Sharing().settle(0.0, verdicts, around(api("a"), api("b")))
+    assert settled["a"].count == settled["b"].count == 3, "as one with 3 requests/s of 3 s each"
