@@ -10,7 +10,7 @@ import msgspec
 
 from serai.model import Value
 
-REPORT_VERSION = 1
+REPORT_VERSION = 2
 GATEWAY_ROLE = "gateway"
 MAX_REPORT_BYTES = 4 * 2**20
 
@@ -65,8 +65,9 @@ class VersionTraffic(Value):
     """One API version on one gateway.
 
     `in_flight`, `queued` and `held` are now; the rest are counters since the run began:
-    `arrivals` (requests tracked), `outcomes` (responses by class 1xx..5xx, then client gone),
-    `refused` (by the gateway itself: queue full, queue timeout, body too large, held too long),
+    `arrivals` (requests tracked), `completions` (ended after they had reached a replica),
+    `refused` (ended without: by the gateway itself, since no replica could be connected to, or by
+    a client that left while it waited), `outcomes` (of both, by class 1xx..5xx, then client gone),
     `latency_buckets` (one more than LATENCY_BOUNDS_MS), `bytes_in`, `bytes_out`.
     Held requests and requests not yet given to a version are told under version "".
     """
@@ -97,9 +98,10 @@ class ServerTraffic(Value):
 class DemandSlot(Value, array_like=True):
     """What an API asked of one gateway within DEMAND_SLOT_S seconds.
 
-    `busy_s` is the time that its requests spent on replicas, so that `busy_s` over `completions`
-    is how long one takes; `peak` is the most that were there at a reading (one a second): running,
-    queued and held.
+    `completions` are the requests that ended on a replica, and `busy_s` is the time that requests
+    spent there, so that `busy_s` over `completions` is how long one takes. Those refused count as
+    arrivals only. `peak` is the most that were there at a reading (one a second): running, queued
+    and held.
     """
 
     arrivals: Count = 0

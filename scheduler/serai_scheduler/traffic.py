@@ -27,7 +27,10 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Counts:
-    """Sums of counters: responses by class, by latency bucket, arrivals, completions."""
+    """Sums of counters: responses by class, by latency bucket, arrivals, completions.
+
+    Refused requests are among the first three, never among the last.
+    """
 
     arrivals: int = 0
     completions: int = 0
@@ -69,7 +72,8 @@ class _Series:
 class Counted:
     """What all gateways have counted of an API since they were first heard, and what is there now.
 
-    `queued` are those that wait, the ones held for want of a replica among them.
+    `completions` ended on a replica; refused requests are among the arrivals alone. `queued` are
+    those that wait, the ones held for want of a replica among them.
     """
 
     arrivals: int

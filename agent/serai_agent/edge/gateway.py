@@ -386,11 +386,6 @@ class HaproxyGateway:
             problem="; ".join(self._problems)[:256],
         )
 
-    @property
-    def refusals(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
-        """Return how many requests the gateway refused, by reason, per API and version."""
-        return {key: dict(sums.refused) for key, sums in self._outcomes.sums.items()}
-
 
 def _worker(sections: Sections) -> Worker:
     return Worker(parse_seen(sections), parse_table(sections.table))

@@ -16,6 +16,9 @@ LEFT = b"left"
 """Said instead of a reason for a refusal: the client hung up while its request was held."""
 CUT_SHORT = (b"SD", b"sD")
 """An answer that began and did not come to its end, by the server's doing."""
+BEFORE_A_REPLICA = (b"R", b"Q", b"C")
+"""Where HAProxy was with a request that ended before it had reached a server: still reading it,
+queued, or connecting."""
 MOST_NUMBER = 2**50
 SETTLING_READS = 3
 MOST_KEYS = 4000
@@ -28,15 +31,17 @@ Key = tuple[str, str]
 
 @dataclass
 class Sums:
-    """Counters of one API version since the aggregation began; `refused` is by reason.
+    """Counters of one API version since the aggregation began.
 
-    `arrivals` is kept by the reader: the most that was ever seen completed or under way.
+    What ended is `completions` where it had reached a replica, else `refused`, those included whose
+    client left while they waited. `arrivals` is kept by the reader: the most that was ever seen
+    ended or under way.
     """
 
     arrivals: int = 0
     completions: int = 0
+    refused: int = 0
     outcomes: list[int] = field(default_factory=lambda: [0] * 6)
-    refused: dict[str, int] = field(default_factory=dict)
     buckets: list[int] = field(default_factory=lambda: [0] * _BUCKETS)
     latency_sum_ms: float = 0.0
     bytes_in: int = 0
@@ -125,11 +130,11 @@ class Outcomes:
         sums = self.sums_of(api.decode(), version.decode() if version != b"-" else "")
         sums.bytes_in += bytes_in * weight
         sums.bytes_out += bytes_out * weight
-        sums.completions += weight
+        if _reached(state, refused):
+            sums.completions += weight
+        else:
+            sums.refused += weight
         sums.outcomes[_outcome(code, state, refused)] += weight
-        reason = "queue_timeout" if state[:2] == b"sQ" else refused.decode()
-        if reason not in ("-", "", LEFT.decode()):
-            sums.refused[reason] = sums.refused.get(reason, 0) + weight
         sums.buckets[bisect_left(LATENCY_BOUNDS_MS, took_ms)] += weight
         sums.latency_sum_ms += took_ms * weight
 
@@ -170,6 +175,11 @@ class Outcomes:
         surplus = len(self.sums) - MOST_KEYS
         for key in [key for key in self.sums if key not in wanted][: max(0, surplus)]:
             del self.sums[key]
+
+
+def _reached(state: bytes, refused: bytes) -> bool:
+    """Say whether a request came to run on a replica; what did not has no time of service."""
+    return refused in (b"-", b"") and state[1:2] not in BEFORE_A_REPLICA
 
 
 def _outcome(code: int, state: bytes, refused: bytes) -> int:

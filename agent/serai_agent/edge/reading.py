@@ -73,7 +73,8 @@ def _counts(worker: Worker) -> dict[Key, _Now]:
 
 def _traffic(key: Key, now: _Now, sums: Sums) -> VersionTraffic:
     # A line of the log may be late, but a counter must not fall.
-    sums.arrivals = max(sums.arrivals, sums.completions + now.in_flight + now.queued)
+    ended = sums.completions + sums.refused
+    sums.arrivals = max(sums.arrivals, ended + now.in_flight + now.queued)
     one, two, three, four, five, gone = sums.outcomes
     return VersionTraffic(
         api=key[0],
@@ -84,7 +85,7 @@ def _traffic(key: Key, now: _Now, sums: Sums) -> VersionTraffic:
         arrivals=sums.arrivals,
         completions=sums.completions,
         outcomes=(one, two, three, four, five, gone),
-        refused=sum(sums.refused.values()),
+        refused=sums.refused,
         latency_buckets=tuple(sums.buckets),
         latency_sum_ms=sums.latency_sum_ms,
         bytes_in=sums.bytes_in,

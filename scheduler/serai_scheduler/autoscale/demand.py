@@ -56,7 +56,11 @@ class Demand:
         running: float,
         queued: int,
     ) -> None:
-        """Take in the counts of the last `elapsed_s` seconds, and what runs and waits at `at_s`."""
+        """Take in the counts of the last `elapsed_s` seconds, and what runs and waits at `at_s`.
+
+        Refused requests are arrivals, but no completions: with them the mean time of service would
+        fall as more is refused, and demand would be what runs, whatever is asked for.
+        """
         self._served.add(at_s, running * elapsed_s, completions)
         self._learn_service()
         kept = math.exp(-elapsed_s / self.service_s)

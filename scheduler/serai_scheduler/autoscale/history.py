@@ -43,12 +43,13 @@ KEPT_BACKLOGS = 3
 class Sample:
     """One second of an API over all gateways and versions.
 
-    `arrivals` and `completions` are counts of the last `elapsed_s`; `running`, `queued` (those
-    held for want of a replica among them), `ready` and `starting` are of now. `starting` are the
-    replicas that will come in the usual time; one that is long overdue is not among them.
-    `overdue` says how many of those there are. `slots` is what one replica runs at once,
-    `target_slots` what of it is to be used (None: all), `start_up_s` how long one takes to be
-    ready. `metric` is what a metric asks for, None without one.
+    `arrivals` (those that were refused among them) and `completions` (those that ended on a
+    replica) are counts of the last `elapsed_s`; `running`, `queued` (those held for want of a
+    replica among them), `ready` and `starting` are of now. `starting` are the replicas that will
+    come in the usual time; one that is long overdue is not among them, but among `overdue`.
+    `slots` is what one replica runs at once, `target_slots` what of it is to be used (None: all),
+    `start_up_s` how long one takes to be ready. `metric` is what a metric asks for, None without
+    one.
     """
 
     elapsed_s: float

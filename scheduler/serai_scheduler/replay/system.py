@@ -35,7 +35,7 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Second:
-    """What came and ended in a second, and what runs and waits at its end."""
+    """What came and what ended on a replica in a second; what runs and waits at its end."""
 
     arrivals: int
     completions: int

@@ -1,5 +1,6 @@
 """Lines of the log become sums; what is lost or damaged is told."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,15 +56,35 @@ def test_a_line_at_its_turn_stands_for_the_successes_beside_it_and_an_error_for_
     assert (sums.lines, sums.lost) == (3, 0)
 
 
-def test_refusals_are_told_by_reason_and_a_timed_out_queue_is_one() -> None:
+@pytest.mark.parametrize(
+    "ended",
+    [
+        {"status": 429, "refused": "queue"},
+        {"status": 429, "state": "PR", "refused": "queue"},
+        {"status": 413, "state": "LR", "refused": "body"},
+        {"status": 503, "state": "LR", "refused": "hold"},
+        {"status": 503, "state": "SC", "refused": "left"},
+        {"status": 503, "state": "sQ"},
+        {"status": 503, "state": "CQ"},
+        {"status": 503, "state": "SC"},
+        {"status": 408, "state": "cR"},
+    ],
+)
+def test_what_reached_no_replica_is_no_completion(ended: dict[str, object]) -> None:
+    """Its 0 seconds of service would make the mean time of service fall with every refusal."""
     sums = Outcomes()
-    sums.add(line(0, status=429, refused="queue"))
-    sums.add(line(1, status=413, refused="body"))
-    sums.add(line(2, status=503, state="sQ"))
-    sums.add(line(3, status=503, state="sQ"))
-    sums.add(line(4, status=503, state="SC"))
+    sums.add(line(0, ms=40))
+    sums.add(line(1, 7, ms=30_000, **ended))
     found = sums.sums["iris", "v1"]
-    assert found.refused == {"queue": 1, "body": 1, "queue_timeout": 2}
+    assert (found.completions, found.refused) == (1, 1)
+    assert sum(found.outcomes) == sum(found.buckets) == 2
+
+
+@pytest.mark.parametrize("state", ["--", "CD", "cD", "SD", "sD", "LD", "SH", "sH", "CH", "CL", ""])
+def test_what_ran_on_a_replica_is_a_completion_however_it_ended(state: str) -> None:
+    sums = Outcomes()
+    sums.add(line(status=504, state=state))
+    assert (sums.sums["iris", "v1"].completions, sums.sums["iris", "v1"].refused) == (1, 0)
 
 
 def test_clients_that_went_away_are_counted_apart() -> None:
@@ -73,11 +94,11 @@ def test_clients_that_went_away_are_counted_apart() -> None:
     assert sums.sums["iris", "v1"].outcomes[CLIENT_GONE] == 4
 
 
-def test_a_client_that_left_while_held_is_gone_and_no_refusal() -> None:
+def test_a_client_that_left_while_held_is_gone() -> None:
     sums = Outcomes()
     sums.add(line(status=503, state="SC", refused="left"))
     found = sums.sums["iris", "v1"]
-    assert found.outcomes[CLIENT_GONE] == 1 and not found.refused
+    assert found.outcomes[CLIENT_GONE] == 1 and found.refused == 1
 
 
 def test_an_answer_that_the_server_cut_short_is_a_failure() -> None:

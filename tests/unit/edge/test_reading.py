@@ -57,6 +57,14 @@ def test_arrivals_never_fall() -> None:
     assert seen == [3, 3, 3, 5, 5]
 
 
+def test_refused_requests_have_arrived_and_are_told_apart_from_completions() -> None:
+    sums = Outcomes()
+    for number, end in enumerate(("200|5|--|1|1|-", "429|0|LR|1|1|queue", "503|9|CQ|1|1|-")):
+        sums.add(b"iris|v1|%s|-|%d|7" % (end.encode(), number))
+    found = {v.version: v for v in versions_of([worker(3, 1)], ["iris"], sums)}["v1"]
+    assert (found.arrivals, found.completions, found.refused) == (6, 1, 2)
+
+
 def test_an_api_without_any_server_is_told() -> None:
     found = versions_of([Worker(Seen({}, (), {}), {"iris": 2})], ["iris"], Outcomes())
     assert [(v.version, v.held) for v in found] == [("", 2)]

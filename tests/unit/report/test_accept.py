@@ -8,7 +8,7 @@ import pytest
 
 from serai import wire
 from serai.errors import Refused
-from serai.report import MAX_REPORT_BYTES, NodeReport
+from serai.report import MAX_REPORT_BYTES, REPORT_VERSION, NodeReport
 from serai.report_accept import Last, accept, newest
 from serai_agent.report.beat import assemble
 from tests.unit.report.parts import WHO, parts
@@ -67,7 +67,10 @@ def test_another_node_does_not_matter() -> None:
     assert accept(wire.encode(REPORT), {"n2": (9999.0, 9)}.get) == REPORT
 
 
-@pytest.mark.parametrize(("version", "side"), [(0, "agent"), (2, "scheduler"), (99, "scheduler")])
+@pytest.mark.parametrize(
+    ("version", "side"),
+    [(REPORT_VERSION - 1, "agent"), (REPORT_VERSION + 1, "scheduler"), (99, "scheduler")],
+)
 def test_a_report_of_another_version_is_refused_though_its_fields_are_unknown(
     version: int, side: str
 ) -> None:
@@ -86,7 +89,7 @@ def test_a_report_of_another_version_is_refused_though_its_fields_are_unknown(
         b"{",
         b"\xff\xfe",
         b'{"report_version": "1"}',
-        b'{"report_version": 1}',
+        b'{"report_version": %d}' % REPORT_VERSION,
         raw(surprise=1),
         raw(node="absent"),
         raw(node=""),

@@ -92,6 +92,24 @@ def test_what_a_slot_holds() -> None:
     assert DemandBook().peak("iris", WALL_S) is None
 
 
+def test_refused_requests_have_arrived_and_not_ended() -> None:
+    history, book = DemandHistory(), DemandBook()
+    for second in range(11):
+        version = VersionTraffic(
+            api="iris",
+            version="v1",
+            in_flight=2,
+            arrivals=9 * second,
+            completions=second,
+            refused=8 * second,
+        )
+        reading = GatewayReading(run="first", ready=True, versions=(version,))
+        history.add(reading, second, WALL_S + second)
+    book.add("gateway", history.since(0), WALL_S + 10)
+    slot = book.slots("iris", WALL_S + 10)[-2]
+    assert (slot.arrivals, slot.completions, slot.busy_s) == (81, 9, 18.0)
+
+
 def test_only_what_is_new_is_told() -> None:
     gateway, book = Gateway(1), DemandBook()
     for second in range(300):
