@@ -16,7 +16,8 @@ QUEUE_LIMIT = 10_000
 class Service:
     """One API: what its replicas are like, and what came of it.
 
-    Of the replicas that are asked for beyond `come`, none ever gets ready.
+    Of the replicas that are asked for beyond `come`, none ever gets ready. At the end of a second
+    those who came last are refused, as many as the queue has no room for.
     """
 
     slots: int = 4
@@ -25,10 +26,12 @@ class Service:
     ready: int = 1
     limits: Limits = field(default_factory=lambda: Limits(1, 100, 4.0))
     come: int = 10_000
+    queue_limit: int = QUEUE_LIMIT
     history: History = field(default_factory=History)
     wanted: list[int] = field(default_factory=list)
     waits_s: list[float] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
+    refused: int = 0
     now_s: int = 0
     _queue: deque[float] = field(default_factory=deque)
     _ends: list[float] = field(default_factory=list)
@@ -51,6 +54,9 @@ class Service:
         self._credit -= arrivals
         self._queue.extend(self.now_s + number / max(1, arrivals) for number in range(arrivals))
         ended = self._serve(self.now_s + 1.0)
+        while len(self._queue) > self.queue_limit:
+            self._queue.pop()
+            self.refused += 1
         sample = Sample(
             elapsed_s=1.0,
             arrivals=arrivals,
@@ -61,7 +67,7 @@ class Service:
             starting=len(self._starting),
             slots=float(self.slots),
             start_up_s=float(self.start_up_s),
-            queue_limit=QUEUE_LIMIT,
+            queue_limit=self.queue_limit,
         )
         self.history.add(float(self.now_s), sample)
         decision = decide(self.history, float(self.now_s), self.limits)
@@ -97,9 +103,9 @@ class Service:
                 self.ready -= 1  # those that run on it end all the same
 
     def late(self, limit_s: float = 5.0) -> int:
-        """Return how many requests waited longer than a limit before they ran, or wait so long."""
+        """Return how many requests waited longer than a limit, wait so long, or were refused."""
         waiting = sum(self.now_s - came_at_s > limit_s for came_at_s in self._queue)
-        return waiting + sum(wait_s > limit_s for wait_s in self.waits_s)
+        return self.refused + waiting + sum(wait_s > limit_s for wait_s in self.waits_s)
 
     def changes(self) -> int:
         """Return how often the wanted count changed."""

@@ -59,6 +59,16 @@ def test_a_step_is_answered_at_once(start_up_s: int) -> None:
     assert service.late() == before, "once they are there, nobody waits"
 
 
+@pytest.mark.parametrize("queue_limit", [0, 100, 10_000])
+def test_overload_is_answered_in_full_however_much_is_refused(queue_limit: int) -> None:
+    limits = Limits(1, 400, 10.0)
+    service = Service(10, 20.0, start_up_s=30, limits=limits, queue_limit=queue_limit)
+    service.run(300, lambda _: 50.0)  # 1000 slots: 100 replicas
+    assert service.wanted[60] >= 100
+    assert service.refused <= 1.5 * 30 * 50
+    assert (service.refused > 0) == (queue_limit < 10_000)
+
+
 def test_a_queue_is_answered_only_briefly() -> None:
     service = Service(slots=4, service_s=2.0, start_up_s=30, ready=2)
     service.run(600, lambda _: 2.0)
