@@ -1,6 +1,7 @@
 """A simulated gateway before simulated replicas: requests arrive, wait, run and are counted.
 
-Nothing is lost here by itself: what cannot run waits or is held, however long it takes.
+Nothing is lost here by itself: what cannot run waits or is held, however long it takes. What comes
+while the queue is full is refused.
 """
 
 from collections import deque
@@ -23,12 +24,14 @@ class Demand:
 
     rate: Callable[[float], float]
     service_s: float
+    queue_limit: int = 10_000
     queue: deque[float] = field(default_factory=deque)
     """When each that waits has come."""
     running: list[tuple[float, str]] = field(default_factory=list)
     """When each will have ended, and on which server."""
     arrivals: int = 0
     completions: int = 0
+    refused: int = 0
     waits_s: list[float] = field(default_factory=list)
     lost: int = 0
 
@@ -50,7 +53,7 @@ class DemandGateway:
         self._engine = engine
         self._routes: dict[str, Route] = {}
         self._run = 0
-        self._counted_before: dict[str, tuple[int, int]] = {}
+        self._counted_before: dict[str, tuple[int, int, int]] = {}
         self._last_s = clock.now()
         self._servers: dict[str, list[Server]] = {}
         engine.gateway = self
@@ -59,7 +62,7 @@ class DemandGateway:
         """Count from zero, as a gateway does that has begun again."""
         self._run += 1
         self._counted_before = {
-            api: (one.arrivals, one.completions) for api, one in self.demands.items()
+            api: (one.arrivals, one.completions, one.refused) for api, one in self.demands.items()
         }
 
     async def step(self) -> GatewayReading | None:
@@ -101,6 +104,9 @@ class DemandGateway:
             server = free.pop(self._rng.randrange(len(free)))
             demand.waits_s.append(now_s - demand.queue.popleft())
             demand.running.append((now_s + demand.service_s, server))
+        while len(demand.queue) > demand.queue_limit:
+            demand.queue.pop()
+            demand.refused += 1
 
     def _taking(self, api: str) -> list[Server]:
         route = self._routes.get(api)
@@ -136,7 +142,7 @@ class DemandGateway:
 
     def _told(self, api: str, demand: Demand) -> VersionTraffic:
         shares = self._routes[api].versions
-        arrivals, completions = self._counted_before.get(api, (0, 0))
+        arrivals, completions, refused = self._counted_before.get(api, (0, 0, 0))
         waiting, taking = len(demand.queue), self._taking(api)
         return VersionTraffic(
             api=api,
@@ -146,6 +152,7 @@ class DemandGateway:
             held=0 if taking else waiting,
             arrivals=demand.arrivals - arrivals,
             completions=demand.completions - completions,
+            refused=demand.refused - refused,
         )
 
     def check_stop(self, replica: Replica, violations: list[str]) -> None:

@@ -169,6 +169,21 @@ async def test_a_new_leader_goes_on_from_what_was_learned() -> None:
     assert fresh.held is not None and fresh.held < 10.0, "another API of that name is new"
 
 
+@pytest.mark.parametrize("seed", range(2))
+async def test_an_overloaded_api_with_a_small_queue_gets_all_that_it_needs(seed: int) -> None:
+    cluster = Cluster(seed)
+    demand = cluster.demand(1.0, service_s=10.0)
+    demand.queue_limit = 8
+    await cluster.deploy("iris", Autoscaling(min_replicas=1, max_replicas=40))
+    await cluster.pass_time(120)
+    demand.rate = lambda now_s: 8.0  # 80 slots: 20 replicas
+    await cluster.pass_time(60)
+    assert (await cluster.record()).replicas >= 20 and demand.refused > 0
+    before = demand.refused
+    await cluster.pass_time(120)
+    assert demand.refused == before, "once they are there, nobody is refused"
+
+
 async def test_silent_gateways_hold_the_count() -> None:
     cluster = Cluster(2)
     demand = cluster.demand(10.0, service_s=2.0)
