@@ -127,7 +127,7 @@ class Scheduler:
         self.ledger = ledger or Ledger()
         self.outside = Outside(outside, clock, Random())
         self.autoscaler = Autoscaler(
-            term_clock, self.state, self.traffic, self.reconciler, self.ledger, self.outside, epoch
+            clock, self.state, self.traffic, self.reconciler, self.ledger, self.outside, epoch
         )
         self.orders = Orders(term_clock, self.state, self.reconciler.kick, epoch)
         self.registry = registry

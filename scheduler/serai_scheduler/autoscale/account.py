@@ -58,7 +58,7 @@ def account_of(record: ApiRecord, verdict: Verdict, settled: Settled, before: in
 
 def worth_keeping(last: ScaleDecision | None, now: ScaleDecision) -> bool:
     """Say whether a decision goes to the ledger, after the last that went there."""
-    if last is None or now.at_s - last.at_s >= QUIET_S:
+    if last is None or not 0.0 <= now.at_s - last.at_s < QUIET_S:  # a clock may be set back
         return True
     other = now.cause != last.cause or bool(now.held_back) != bool(last.held_back)
     other = other or bool(now.fault) != bool(last.fault) or _unknown(now) != _unknown(last)

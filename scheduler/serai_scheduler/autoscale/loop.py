@@ -40,7 +40,8 @@ LEARNED_S = 5.0
 class Autoscaler:
     """Has a scaler for each API that serves; what they want goes to the reconciler.
 
-    `clock` tells the time of a term: both of its clocks run on evenly.
+    `clock` is the machine's: all windows are monotonic, but schedules, and what gateways tell and
+    the ledger keeps, go by the wall clock, which may be set.
     """
 
     def __init__(

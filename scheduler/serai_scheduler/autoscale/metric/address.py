@@ -4,6 +4,8 @@ from urllib.parse import urlsplit
 
 EXAMPLE = "http://prometheus.example:9090"
 QUERY_PATH = "/api/v1/query"
+LABEL_LENGTH = 63
+"""Of each part of a host's name (RFC 1035, 2.3.4)."""
 
 
 def address_fault(address: str) -> str:
@@ -23,6 +25,9 @@ def address_fault(address: str) -> str:
             "it should hold no user and no password, which would be shown: a Prometheus that asks "
             "for them needs a proxy before it that adds them"
         )
+    labels = parts.hostname.removesuffix(".").split(".")
+    if ":" not in parts.hostname and not all(0 < len(label) <= LABEL_LENGTH for label in labels):
+        return f"{address!r} has a host that no name server can know"
     if "?" in address or "#" in address:
         return f"{address!r} should end with its path, if it has one: the query is put behind it"
     if parts.path.rstrip("/").endswith(QUERY_PATH):

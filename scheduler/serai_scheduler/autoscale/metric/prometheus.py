@@ -80,6 +80,8 @@ class Prometheus:
             return unanswered(f"Prometheus gave no answer within {DEADLINE_S:g} s")
         except Unavailable as error:
             return unanswered(str(error))
+        except ValueError as error:  # an address that its library cannot ask, whatever it is
+            return unanswered(f"Prometheus cannot be asked: {error}")
 
 
 class Metrics:

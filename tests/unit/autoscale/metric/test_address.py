@@ -13,7 +13,7 @@ from serai_scheduler.autoscale.metric.address import address_fault, query_url
 
 @pytest.mark.parametrize(
     "address",
-    ["", "http://p:9090", "https://p.example/team/a/", "http://[::1]:9090", "http://10.0.0.1"],
+    ["", "http://p:9090", "https://p.example./team/a/", "http://[::1]:9090", "http://10.0.0.1"],
 )
 def test_these_can_be_asked(address: str) -> None:
     assert address_fault(address) == ""
@@ -29,6 +29,8 @@ def test_these_can_be_asked(address: str) -> None:
         ("http://p q", "is no URL"),
         ("http://p\r\nX: y", "is no URL"),
         ("http://me:secret@p", "no user and no password"),
+        ("http://prom..example:9090", "has a host that no name server can know"),
+        (f"http://{'p' * 64}.example", "has a host that no name server can know"),
         ("http://p/?a=b", "should end with its path"),
         ("http://p/#a", "should end with its path"),
         ("http://p/api/v1/query", "should be without /api/v1/query"),
