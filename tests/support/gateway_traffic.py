@@ -1,7 +1,7 @@
 """Steady requests through several gateways, as clients send them that know more than one.
 
-A client whose connection is refused, or ends before an answer began, takes the next gateway: that
-is no lost request. Anything that is answered wrongly, or by nobody, is one.
+A client whose connection is refused, takes too long or ends before an answer began, takes the next
+gateway: that is no lost request. Anything that is answered wrongly, or by nobody, is one.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ import aiohttp
 
 ANSWER_LIMIT_S = 30.0
 CONNECT_LIMIT_S = 1.0
+"""Then the next gateway is taken; for the last one there is no other limit than for the answer."""
 BODY = b"{}"
 
 
@@ -54,10 +55,9 @@ def steady(gateways: Sequence[str], path: str, rate: float) -> Iterator[Traffic]
 
 
 async def _send(path: str, rate: float, traffic: Traffic, stop: threading.Event) -> None:
-    timeout = aiohttp.ClientTimeout(total=ANSWER_LIMIT_S, sock_connect=CONNECT_LIMIT_S)
     async with (
         aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=512), timeout=timeout,
+            connector=aiohttp.TCPConnector(limit=512),
             headers={"Content-Type": "application/json"},
         ) as session,
         asyncio.TaskGroup() as group,
@@ -80,9 +80,11 @@ async def _one(
     gateways = list(traffic.gateways)
     for turn in range(len(gateways)):
         gateway = gateways[(number + turn) % len(gateways)]
+        limit_s = CONNECT_LIMIT_S if turn + 1 < len(gateways) else None
+        timeout = aiohttp.ClientTimeout(total=ANSWER_LIMIT_S, sock_connect=limit_s)
         traffic.in_flight[gateway] += 1
         try:
-            async with session.post(gateway + path, data=body) as response:
+            async with session.post(gateway + path, data=body, timeout=timeout) as response:
                 text = await response.text()
                 if response.status == 200:
                     traffic.answered += 1
