@@ -49,11 +49,11 @@ def _chance() -> Chance:
 
 
 def settings_of(pairs: Sequence[str]) -> dict[str, str]:
-    """Return `key=value` texts as a dict; ConfigError for one that is none."""
+    """Return `key=value` texts as a dict, "" for `key=`; ConfigError for one that is none."""
     settings: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
-        if not key or not equals or not value:
+        if not key or not equals:
             raise ConfigError(f"--set {pair}: say which setting and value, such as max_replicas=8")
         settings[key.strip()] = value.strip()
     return settings

@@ -46,7 +46,8 @@ def replay(
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="key=value of `autoscaling`, such as down.delay=5m; may be repeated"
+            "--set",
+            help="key=value of `autoscaling`, such as down.delay=5m, or key= without; repeatable",
         ),
     ] = None,
     since: Annotated[str, typer.Option(help="how far back: 10m, 2h; up to 7d")] = "24h",

@@ -21,7 +21,8 @@ SETTINGS = tuple(one for one in Autoscaling.__struct_fields__ if one not in UNUS
 def changed(spec: ApiSpec, policy: str, settings: Mapping[str, str]) -> Autoscaling:
     """Return the block with another policy ("" for the same one) and settings.
 
-    These are texts by dotted key. What the policy has no use for is left out unless it was set.
+    These are texts by dotted key, "" for one that is to be left out. What the policy has no use
+    for is left out unless it was set.
     Raises ConfigError for what the spec could not hold either.
     """
     if policy and policy not in POLICIES:
@@ -58,12 +59,20 @@ def _set(block: dict[str, Any], key: str, value: str) -> None:
             " up, down and cortex"
         )
     if not rest:
-        block[first] = value
+        _put(block, first, value)
         return
     within = block.get(first) or {}
     if not isinstance(within, dict):
         raise ConfigError(f"--set {key}: {first} is one value; set it without a dot")
-    block[first] = {**within, rest: value}
+    _put(within := dict(within), rest, value)
+    _put(block, first, within)
+
+
+def _put(block: dict[str, Any], key: str, value: Any) -> None:
+    if value:
+        block[key] = value
+    else:
+        block.pop(key, None)
 
 
 def _names(names: Iterable[str]) -> str:

@@ -147,6 +147,20 @@ def test_settings_are_those_of_a_spec() -> None:
     assert (kpa.policy, kpa.hold, kpa.window) == ("kpa", None, Duration(30))
 
 
+def test_a_setting_can_be_left_out() -> None:
+    asleep = Autoscaling(
+        min_replicas=0, max_replicas=4, idle_to_zero=Duration(900), hold=Duration(60)
+    )
+    spec = msgspec.structs.replace(SPEC, autoscaling=asleep)
+    with pytest.raises(ConfigError, match="idle_to_zero"):
+        changed(spec, "", {"min_replicas": "1"})
+    found = changed(spec, "", {"min_replicas": "1", "idle_to_zero": "", "hold": ""})
+    assert (found.min_replicas, found.idle_to_zero, found.hold) == (1, None, None)
+    with_down = changed(spec, "", {"down.delay": "5m", "down.limit": "2"})
+    without = changed(msgspec.structs.replace(spec, autoscaling=with_down), "", {"down.delay": ""})
+    assert without.down is not None and without.down.delay is None and without.down.limit
+
+
 @pytest.mark.parametrize(
     ("policy", "key", "value", "told"),
     [
