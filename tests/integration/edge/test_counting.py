@@ -103,3 +103,38 @@ async def test_a_client_that_hangs_up_leaves_the_held_demand(one: Edge) -> None:
         assert (await reader.readline()).startswith(b"HTTP/1.1 200"), "those who stayed are served"
         writer.close()
     assert len(backend.seen) == 5
+
+
+async def test_what_reached_no_replica_is_refused_and_not_completed(
+    one: Edge, client: aiohttp.ClientSession
+) -> None:
+    """By it the time of service is told, which none of these had."""
+    backend = await one.backend("x")
+    limits = route(queue_limit=1, queue_timeout_s=5)
+    await one.gateway.apply([limits], [backend.server(capacity=1)])
+    ask = b"GET /iris/wait HTTP/1.1\r\nHost: x\r\n\r\n"
+    runs, leaves = [await asyncio.open_connection("127.0.0.1", one.port) for _ in range(2)]
+
+    async def now(running: int, queued: int) -> bool:
+        told = (await one.gateway.read()).versions
+        there = sum(each.in_flight for each in told), sum(each.queued for each in told)
+        return there == (running, queued)
+
+    runs[1].write(ask)
+    await auntil(lambda: now(1, 0))
+    leaves[1].write(ask)
+    await auntil(lambda: now(1, 1))
+    assert (await get(client, f"{one.url}/iris"))[0] == 429
+    leaves[1].close()
+    await auntil(lambda: now(1, 0))
+    assert (await get(client, f"{one.url}/iris"))[0] == 503, "its time in the queue is over"
+
+    async def ended(refused: int, completed: int) -> bool:
+        told = (await one.gateway.read()).versions
+        counts = sum(each.refused for each in told), sum(each.completions for each in told)
+        return counts == (refused, completed)
+
+    await auntil(lambda: ended(3, 0))
+    backend.release.set()
+    await auntil(lambda: ended(3, 1))
+    runs[1].close()
