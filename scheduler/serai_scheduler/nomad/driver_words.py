@@ -37,6 +37,11 @@ def in_words(message: str) -> str:
     return message
 
 
+def is_progress(message: str) -> bool:
+    """Say whether a message tells of a pull under way; such a one may come after the pull's end."""
+    return _PULLING.fullmatch(message) is not None
+
+
 def _pull_in_words(image: str, why: str) -> str:
     """Return why an image was not pulled, "" when that is not known.
 

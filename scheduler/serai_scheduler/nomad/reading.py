@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from serai.model import TERMINAL, Exit, Replica, ReplicaState, Server
-from serai_scheduler.nomad.driver_words import in_words
+from serai_scheduler.nomad.driver_words import in_words, is_progress
 from serai_scheduler.nomad.names import JobName, replica_id
 from serai_scheduler.nomad.programs import PORT_PREFIX, port_label
 from serai_scheduler.nomad.tasks import MAIN_TASK, WAITING_TASK
@@ -143,7 +143,7 @@ def _ended(allocation: Allocation, main: Task, wanted: bool) -> tuple[ReplicaSta
     found = exit_of(main)
     if found is None:
         waiting = (allocation.get("TaskStates") or {}).get(WAITING_TASK) or {}
-        told = _last_words(main) or _last_words(waiting) or allocation.get("ClientDescription")
+        told = _why_ended(main) or _why_ended(waiting) or allocation.get("ClientDescription")
         told = told or "it could not start"
         return ReplicaState.FAILED, told
     if found.exit_code == 0:
@@ -187,8 +187,18 @@ def _events(task: Task) -> Sequence[Mapping[str, Any]]:
 
 def _last_words(task: Task) -> str:
     """Return the last event that says more than the state, such as that an image is pulled."""
-    words = [event.get("DisplayMessage") or "" for event in _events(task) if _tells(event)]
+    words = _told_by(task)
     return in_words(words[-1]) if words else ""
+
+
+def _why_ended(task: Task) -> str:
+    """Return the last event that says why; what was under way is told late at times."""
+    words = [told for told in _told_by(task) if not is_progress(told)]
+    return in_words(words[-1]) if words else _last_words(task)
+
+
+def _told_by(task: Task) -> list[str]:
+    return [event.get("DisplayMessage") or "" for event in _events(task) if _tells(event)]
 
 
 def _tells(event: Mapping[str, Any]) -> bool:

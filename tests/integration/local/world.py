@@ -172,13 +172,16 @@ async def replica_of(engine: Engine, replica: str) -> Replica:
 async def in_state(
     engine: Engine, replica: str, *states: ReplicaState, within_s: float = 15.0
 ) -> Replica:
-    """Return the replica once it is in one of these states."""
+    """Return the replica as it is once it is in one of these states."""
+    found: list[Replica] = []
 
     async def there() -> bool:
-        return any(one.id == replica and one.state in states for one in await engine.observe())
+        seen = await engine.observe()
+        found[:] = [one for one in seen if one.id == replica and one.state in states]
+        return bool(found)
 
     await eventually(there, within_s, f"{replica} never was in {states}")
-    return await replica_of(engine, replica)
+    return found[0]
 
 
 async def eventually(

@@ -191,7 +191,7 @@ def test_a_replica_leaves_consul_before_it_is_told_to_end(
         nomad.call("DELETE", f"/job/{job['ID']}")
         nomad.exactly(0, lambda: nomad.passing("files"))
         assert not Path(f"{ended}.told").exists()
-        until(ended.exists, 15.0)
+        until(lambda: ended.exists() and bool(ended.read_text().strip()), 15.0)
         took_s = float(ended.read_text()) - float(Path(f"{ended}.told").read_text())
         assert took_s >= 6
     finally:

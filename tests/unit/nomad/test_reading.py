@@ -90,6 +90,18 @@ def test_before_it_runs_it_says_what_it_waits_for() -> None:
     assert told(again) == (ReplicaState.STARTING, "it is started again: exit code 7")
 
 
+def test_why_it_failed_is_told_though_its_pull_is_told_later() -> None:
+    words = "Failed to pull `r/m:1`: dial tcp 10.0.0.1:443: connect: connection refused"
+    failed = {"Type": "Driver Failure", "DisplayMessage": words, "Details": {}}
+    late = "Docker image pull progress: Pulled 0/1"
+    pulling = {"Type": "Driver", "DisplayMessage": late, "Details": {}}
+    found = allocation("failed", task="dead", events=(failed, pulling))
+    state, reason = told(found)
+    assert state is ReplicaState.FAILED and reason.startswith("the registry of r/m:1 cannot be")
+    alone = allocation("failed", task="dead", events=(pulling,))
+    assert told(alone) == (ReplicaState.FAILED, "its image is being pulled: Pulled 0/1")
+
+
 def test_it_is_ready_when_all_its_processes_pass_their_checks() -> None:
     assert told(allocation()) == (ReplicaState.LOADING, "its check does not pass yet")
     some = told(allocation(), ready=1, processes=2)
