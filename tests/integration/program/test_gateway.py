@@ -66,7 +66,8 @@ async def serving(
     orders: Orders, backend: Backend, gateways: list[SeraiAgent], capacity: int = 4
 ) -> None:
     """Order one API with one replica, and wait until all gateways serve it and are known."""
-    await orders.order(route(epoch=orders.epoch))
+    # What stands still for a moment on a busy machine must wait, not be refused.
+    await orders.order(route(epoch=orders.epoch, queue_limit=1000))
     await orders.register(backend.server(capacity=capacity))
     for agent in gateways:
         await auntil(partial(asyncio.to_thread, agent.ready), 20.0, agent.log())
