@@ -12,17 +12,9 @@ from serai.memory import MemoryStore
 from serai.report import DEMAND_SLOT_S, ApiDemand, Demand, DemandSlot, demand_slot
 from serai.spec import Problem
 from serai_scheduler.ledger import Ledger, Slot
-from serai_scheduler.service import Cluster, Scheduler
+from serai_scheduler.service import Scheduler
 from tests.sim.cluster import SimEngine
-
-CLUSTER = Cluster(
-    serai_version="0.1.0",
-    gateway_url="http://127.0.0.1:8080",
-    python="3.11",
-    platform="x86_64-manylinux_2_36",
-    runtime_digest="r" * 64,
-    runtime_requirements=(),
-)
+from tests.support.scheduling import CLUSTER
 
 
 class SetClock(SimClock):

@@ -7,8 +7,17 @@ from serai.spec.scaling import Autoscaling
 from serai.spec.types import ApiSpec, Pod
 from serai_scheduler.deploy import Accepted, Surroundings, accept
 from serai_scheduler.record import ApiRecord, StoredApi
+from serai_scheduler.service import Cluster
 
 NOW_S = 1_000_000.0
+CLUSTER = Cluster(
+    serai_version="0.1.0",
+    gateway_url="http://127.0.0.1:8080",
+    python="3.11",
+    platform="x86_64-manylinux_2_36",
+    runtime_digest="r" * 64,
+    runtime_requirements=("aiohttp",),
+)
 
 
 def spec(name: str = "iris", low: int = 1, high: int = 10, endpoint: str = "") -> ApiSpec:

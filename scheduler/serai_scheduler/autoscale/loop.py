@@ -41,7 +41,7 @@ class Autoscaler:
     """Has a scaler for each API that serves; what they want goes to the reconciler.
 
     `clock` is the machine's: all windows are monotonic, but schedules, and what gateways tell and
-    the ledger keeps, go by the wall clock, which may be set.
+    the ledger keeps, go by the wall clock, which may be set. The planner's bounds do not yet.
     """
 
     def __init__(

@@ -30,22 +30,14 @@ from serai.spec.types import ApiSpec, Compute, Nodes, Pod, Predictor
 from serai.units import Size
 from serai_cli.embedded.limits import without_effect
 from serai_scheduler.api.app import make_app
-from serai_scheduler.service import Cluster, Scheduler
+from serai_scheduler.service import Scheduler
 from serai_scheduler.store.sqlite import SqliteStore
 from tests.sim.cluster import SimEngine
 from tests.support.ports import free_port
-from tests.support.scheduling import report, request, spec
+from tests.support.scheduling import CLUSTER, report, request, spec
 from tests.unit.autoscale.test_explain import DECIDED
 
 TOKEN = "the-token"
-CLUSTER = Cluster(
-    serai_version="0.1.0",
-    gateway_url="http://127.0.0.1:8080",
-    python="3.11",
-    platform="x86_64-manylinux_2_36",
-    runtime_digest="r" * 64,
-    runtime_requirements=("aiohttp",),
-)
 
 
 class Api:

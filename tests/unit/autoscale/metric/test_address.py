@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from serai.clock import SimClock
 from serai.errors import ConfigError
 from serai_cli.embedded import Allowed
 from serai_cli.embedded.node import Listening
 from serai_cli.embedded.start import up
 from serai_scheduler.autoscale.metric.address import address_fault, query_url
+from serai_scheduler.autoscale.metric.prometheus import Prometheus
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,12 @@ def test_these_cannot_and_that_is_told(address: str, words: str) -> None:
 def test_queries_go_behind_its_path() -> None:
     assert query_url("http://p:9090") == "http://p:9090/api/v1/query"
     assert query_url("https://p/team/") == "https://p/team/api/v1/query"
+
+
+async def test_one_that_its_library_cannot_ask_is_an_answer_like_any() -> None:
+    async with Prometheus(SimClock(), "http://prom..example:9090") as prometheus:
+        answer = await prometheus.ask("up")
+    assert answer.value is None and "cannot be asked" in answer.fault
 
 
 def test_serai_up_tells_the_option(tmp_path: Path) -> None:
