@@ -151,6 +151,13 @@ class Worker:
                 level="warning",
                 why=f"concurrency {concurrency} is below batch size {options.batch_max_size}",
             )
+        blocks = predictor.predict.style is Style.BLOCKING and not options.batch_max_size
+        if blocks and concurrency > options.threads:
+            self._log(
+                "requests wait in the replica",
+                level="warning",
+                why=f"concurrency {concurrency} is above the {options.threads} threads of predict",
+            )
         self._server.serve_with(service, concurrency)
 
     def _failed(self, failed: Failed) -> int:

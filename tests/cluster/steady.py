@@ -15,18 +15,20 @@ from tests.support.serai import write_predictor
 from tests.support.wait import let_pass, until
 
 API, REPLICAS, MORE_REPLICAS = "steady", 3, 4
+PER_REPLICA = 8
 RATE = 200
 """Requests a second, through all gateways together."""
 NEXT_LEADER_LIMIT_S = 2 * TTL_S + 3
 CHANGE_LIMIT_S = 180.0
-SPEC = """\
-concurrency: {per_replica: 8, queue: 1000}
-autoscaling: {min_replicas: 3}
-timeouts: {first_byte: 5s, idle: 5s}
+SPEC = f"""\
+  threads: {PER_REPLICA}
+concurrency: {{per_replica: {PER_REPLICA}, queue: 1000}}
+autoscaling: {{min_replicas: 3}}
+timeouts: {{first_byte: 5s, idle: 5s}}
 retry: idempotent
 """
 """What a node had when it vanished is sent elsewhere after `first_byte`."""
-ONCE, ONCE_REPLICAS, PER_REPLICA = "once", 3, 8
+ONCE, ONCE_REPLICAS = "once", 3
 ONCE_SPEC = f"""\
 concurrency: {{per_replica: {PER_REPLICA}, queue: 1000}}
 autoscaling: {{policy: fixed, min_replicas: 1, max_replicas: {ONCE_REPLICAS}}}

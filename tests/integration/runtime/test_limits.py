@@ -127,3 +127,14 @@ async def test_200_connections_and_every_answer_is_its_own(tmp_path: Path) -> No
         async with aiohttp.ClientSession(runtime.url, connector=connector) as client:
             answers = await asyncio.gather(*(ask(client, {"n": n}) for n in range(600)))
             assert [body["payload"]["n"] for _, body in answers] == list(range(600))
+
+
+def test_a_replica_that_takes_more_than_its_threads_run_says_so(tmp_path: Path) -> None:
+    with served("waiting", tmp_path, "--concurrency", "3", "--threads", "2") as runtime:
+        why = runtime.event("requests wait in the replica")["why"]
+        assert why == "concurrency 3 is above the 2 threads of predict"
+    for more in (("--concurrency", "3", "--threads", "3"), ("--threads", "2")):
+        with served("waiting", tmp_path, *more) as runtime:
+            assert not runtime.events("requests wait in the replica")
+    with served("waiting_async", tmp_path, "--concurrency", "3") as runtime:
+        assert not runtime.events("requests wait in the replica")
