@@ -6,9 +6,10 @@ Once from given pools, once from 1,000 nodes of eight classes with eight GPUs ea
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from statistics import median
+
+from msgspec.structs import replace
 
 from bench.report import Figure, at_most, finish
 from serai.engine import Capacity, EngineNode

@@ -7,7 +7,9 @@ alike, those with GPUs apart. What runs somewhere has a place there, whatever is
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from serai.engine import Capacity, EngineNode
 from serai.spec.types import Compute, Nodes
@@ -15,6 +17,8 @@ from serai_scheduler.autoscale.share import Claim, Grant, share
 
 MIB = 2**20
 KINDS = ("gpus", "memory_mib", "cpu_millicores")
+MOST_PLACES = 2**53
+"""Those of a pool of which nothing is set aside."""
 ALL_POOLS, DEFAULT_POOL = "all", "default"
 CLOSED = "closed to others: "
 
@@ -123,13 +127,19 @@ class _Cluster:
         first = nodes[0].capacity if nodes else None
         self._unset_mib = first.unset_memory_mib if first is not None else 0
         self._largest = {
-            (pool, kind): max(_amount(capacity, kind) for _, capacity in mine)
+            pool: {kind: max(_amounts(mine, kind)) for kind in KINDS}
             for pool, mine in self._capacities.items()
-            for kind in KINDS
         }
-        self._counted = {kind for (_, kind), most in self._largest.items() if math.isfinite(most)}
+        self._counted = {
+            kind
+            for most in self._largest.values()
+            for kind, amount in most.items()
+            if math.isfinite(amount)
+        }
         self._running = {one.claim.name: self._by_pool(one) for one in contenders}
         self._sizes = {one.claim.name: self._needs(one.compute) for one in contenders}
+        self._fitting: dict[tuple[object, ...], tuple[str, ...]] = {}
+        """By what is asked for and needed, the pools with nodes for it."""
         self._pools = {one.claim.name: self._pools_of(one) for one in contenders}
         self._outsiders = [one for one in contenders if not self.pools(one)]
 
@@ -163,11 +173,15 @@ class _Cluster:
         taken = self._taken(kind)
         places = {}
         for pool, size in unit.items():
-            room = 0.0
-            for name, capacity in self._capacities.get(pool, ()):
-                left = _amount(capacity, kind) - taken.get(name, 0)
-                room += left if math.isinf(left) else max(0, left) // size * size
-            places[pool] = max(runs.get(pool, 0), 2**53 if math.isinf(room) else int(room))
+            mine = self._capacities.get(pool, ())
+            left = [
+                amount - taken.get(name, 0)
+                for (name, _), amount in zip(mine, _amounts(mine, kind), strict=True)
+            ]
+            room = MOST_PLACES
+            if math.inf not in left:
+                room = sum(max(0, int(amount)) // size * size for amount in left)
+            places[pool] = max(runs.get(pool, 0), room)
         return places
 
     def _taken(self, kind: Kind) -> dict[str, int]:
@@ -201,16 +215,17 @@ class _Cluster:
         asked, needs = one.nodes, self._sizes[one.claim.name]
         if asked is not None and asked.meta:  # nobody tells which nodes have it
             return ()
-        found = [
-            pool
-            for pool, node in self._nodes.items()
-            if _is_such(node, asked)
-            and all(needs[kind] <= self._largest[pool, kind] for kind in KINDS)
-        ]
-        if not found:
-            return ()
+        key = (asked and asked.class_, asked and asked.pool, *needs.values())
+        found = self._fitting.get(key)
+        if found is None:
+            found = self._fitting[key] = tuple(
+                pool
+                for pool, node in self._nodes.items()
+                if _is_such(node, asked)
+                and all(needs[kind] <= most for kind, most in self._largest[pool].items())
+            )
         closed = CLOSED + one.claim.name
-        return (*found, closed) if closed in self._running[one.claim.name] else tuple(found)
+        return (*found, closed) if found and closed in self._running[one.claim.name] else found
 
 
 def _pool_of(node: EngineNode) -> str:
@@ -229,6 +244,7 @@ def _is_such(node: EngineNode, asked: Nodes | None) -> bool:
     return asked is None or asked.class_ in (None, node.node_class)
 
 
-def _amount(capacity: Capacity, kind: Kind) -> float:
-    amount = getattr(capacity, kind)
-    return math.inf if amount is None else amount
+def _amounts(nodes: Sequence[tuple[str, Capacity]], kind: Kind) -> list[float]:
+    """Return what each of them has of a kind."""
+    found = [getattr(capacity, kind) for _, capacity in nodes]
+    return [math.inf if amount is None else amount for amount in found]

@@ -6,21 +6,25 @@ depends on what is full, so asking again with its own answer changes nothing. Wh
 takes one place, what fits in any way is given, and the answer is the best for that order.
 """
 
-import heapq
 import math
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
+
+import msgspec
 
 HOLDER_FACTOR = 1.1
 """How much more another API must gain by a place than the one whose replica runs there."""
 ABOVE = 1.000001
+MOST_NAMES = 3
+"""So many of those who have the places are named to whoever has too few."""
 
-Key = tuple[int, float, int, int]
+Turn = tuple[float, int, int]
+"""One replica's: the smaller first. The last is whose turn it is, by its place in the claims."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """What an API wants: `running` counts ready and starting replicas per pool.
 
     A replica takes `size` places of one pool.
@@ -33,7 +37,7 @@ class Claim:
     least: int
     most: int
     pools: tuple[str, ...]
-    running: Mapping[str, int] = field(default_factory=dict)
+    running: Mapping[str, int] = {}
     priority: float = 1.0
     late_per_s: float = 0.0
     load: float = 0.0
@@ -47,8 +51,7 @@ class Claim:
         return min(self.most, max(self.least, self.wanted))
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(msgspec.Struct, frozen=True):
     """What an API gets: replicas that it wants per pool, and warm ones that nobody needs yet."""
 
     count: int
@@ -67,16 +70,10 @@ def share(claims: Sequence[Claim], places: Mapping[str, int]) -> dict[str, Grant
     """Return what each API gets of the places, least bounds first; `claims` differ in name."""
     ordered = sorted(claims, key=lambda claim: claim.name)
     book = _Book(ordered, places)
-    keys = _Keys(ordered)
-    targets = [claim.target for claim in ordered]
-    heap = [(keys.next(at, 1), 1) for at, target in enumerate(targets) if target]
-    heapq.heapify(heap)
-    while heap:
-        (_, _, _, at), number = heap[0]
-        if book.give(at) and number < targets[at]:
-            heapq.heapreplace(heap, (keys.next(at, number + 1), number + 1))
-        else:  # what does not fit now never will: what is full stays full
-            heapq.heappop(heap)
+    full: set[int] = set()
+    for _, _, at in _turns(ordered):
+        if at not in full and not book.give(at):
+            full.add(at)  # what does not fit now never will: what is full stays full
     idle, holders = _idle(ordered, book), _Holders(ordered, book)
     return {
         claim.name: _grant(claim, book.given[at], idle[at], holders)
@@ -84,30 +81,31 @@ def share(claims: Sequence[Claim], places: Mapping[str, int]) -> dict[str, Grant
     }
 
 
-class _Keys:
-    """The order in which places are given: the smaller key first."""
+def _turns(claims: Sequence[Claim]) -> Iterator[Turn]:
+    """Return the order in which places are given: least bounds by priority, the rest by gain.
 
-    def __init__(self, claims: Sequence[Claim]) -> None:
-        self._least = [claim.least for claim in claims]
-        self._urgency = [-claim.priority for claim in claims]
-        self._runs = [sum(claim.running.values()) for claim in claims]
-        self._first = [_first_gain(claim) for claim in claims]
-        self._ratio = [
-            math.exp(-claim.slots / claim.load) if claim.load > 0.0 else 0.0 for claim in claims
+    Who runs already comes a rank earlier among equals, so that equals do not swap places.
+    """
+    firsts = [_first_gain(claim) for claim in claims]
+    raised = _raised(claims, firsts)
+    least: list[Turn] = []
+    more: list[Turn] = []
+    for at, (claim, first) in enumerate(zip(claims, firsts, strict=True)):
+        target, runs = claim.target, sum(claim.running.values())
+        sure, urgency = min(claim.least, target), -claim.priority
+        least += [(urgency, number - (number <= runs), at) for number in range(1, sure + 1)]
+        ratio = math.exp(-claim.slots / claim.load) if claim.load > 0.0 else 0.0
+        # A lower priority never takes a place in which a replica runs.
+        held, bound = first * HOLDER_FACTOR, raised[claim.priority]
+        more += [
+            (-max(held * ratio ** (number - 1), bound), number - 1, at)
+            for number in range(sure + 1, min(runs, target) + 1)
         ]
-        raised = _raised(claims, self._first)
-        self._raised = [raised[claim.priority] for claim in claims]
-
-    def next(self, at: int, number: int) -> Key:
-        """Return the key of an API's replica of this number (from 1)."""
-        held = number <= self._runs[at]
-        rank = number - held
-        if number <= self._least[at]:
-            return 0, self._urgency[at], rank, at
-        gain = self._first[at] * self._ratio[at] ** (number - 1)
-        if held:  # a lower priority never takes a place in which a replica runs
-            gain = max(gain * HOLDER_FACTOR, self._raised[at])
-        return 1, -gain, rank, at
+        more += [
+            (-first * ratio ** (number - 1), number, at)
+            for number in range(max(sure, runs) + 1, target + 1)
+        ]
+    return chain(sorted(least), sorted(more))
 
 
 def _first_gain(claim: Claim) -> float:
@@ -142,12 +140,13 @@ class _Book:
         self.free = dict(places)
         self.given: list[dict[str, int]] = [{} for _ in claims]
         self._size = [claim.size for claim in claims]
-        self._in: dict[str, set[int]] = {pool: set() for pool in places}
+        self._in: dict[str, dict[int, None]] = {pool: {} for pool in places}
+        """Who has places of a pool, in the order in which they came."""
         self._allowed = [
             [pool for pool in sorted(set(claim.pools)) if pool in places] for claim in claims
         ]
         self._home = [
-            {pool: claim.running[pool] for pool in allowed if claim.running.get(pool)}
+            [(pool, claim.running[pool]) for pool in allowed if claim.running.get(pool)]
             for claim, allowed in zip(claims, self._allowed, strict=True)
         ]
         self._unclaimed = dict(places)
@@ -161,37 +160,42 @@ class _Book:
 
     def give(self, at: int) -> bool:
         """Give an API the places of one replica more; say whether there were any."""
-        home, given, free, size = self._home[at], self.given[at], self.free, self._size[at]
-        for pool, count in home.items():
-            if given.get(pool, 0) < count and free[pool] >= size:
-                self._enter(at, pool)
+        given, free, size = self.given[at], self.free, self._size[at]
+        for pool, count in self._home[at]:
+            if free[pool] >= size and given.get(pool, 0) < count:
+                self._enter(at, pool, size)
                 return True
+        unclaimed = self._unclaimed
         calmest: str | None = None
         most = -math.inf
         for pool in self._allowed[at]:
-            if free[pool] >= size and self._unclaimed[pool] > most:
-                calmest, most = pool, self._unclaimed[pool]
+            if free[pool] >= size and unclaimed[pool] > most:
+                calmest, most = pool, unclaimed[pool]
         if calmest is None:
             return self._make_room(at)
-        self._unclaimed[calmest] -= size
-        self._enter(at, calmest)
+        unclaimed[calmest] -= size
+        self._enter(at, calmest, size)
         return True
 
     def there(self, pool: str) -> Set[int]:
         """Return who has places of a pool."""
-        return self._in.get(pool, frozenset())
+        return self._in.get(pool, {}).keys()
 
-    def _enter(self, at: int, pool: str) -> None:
-        self.free[pool] -= self._size[at]
-        self.given[at][pool] = self.given[at].get(pool, 0) + 1
-        self._in[pool].add(at)
+    def _enter(self, at: int, pool: str, size: int) -> None:
+        self.free[pool] -= size
+        given = self.given[at]
+        if pool in given:
+            given[pool] += 1
+        else:
+            given[pool] = 1
+            self._in[pool][at] = None
 
     def _leave(self, at: int, pool: str) -> None:
         self.free[pool] += self._size[at]
         self.given[at][pool] -= 1
         if not self.given[at][pool]:
             del self.given[at][pool]
-            self._in[pool].discard(at)
+            del self._in[pool][at]
 
     def _make_room(self, at: int) -> bool:
         """Move others along the shortest way from an allowed pool to one with free places."""
@@ -201,7 +205,7 @@ class _Book:
         came: dict[str, tuple[int, str] | None] = dict.fromkeys(queue)
         needed = dict.fromkeys(queue, size)
         for pool in queue:  # grows while it is read
-            for other in sorted(self._in[pool]):
+            for other in self._in[pool]:
                 if self.free[pool] + sizes[other] < needed[pool]:
                     continue
                 for beyond in self._allowed[other]:
@@ -219,9 +223,9 @@ class _Book:
         while (step := came[pool]) is not None:
             other, before = step
             self._leave(other, before)
-            self._enter(other, pool)
+            self._enter(other, pool, self._size[other])
             pool = before
-        self._enter(at, pool)
+        self._enter(at, pool, self._size[at])
 
 
 def _idle(claims: Sequence[Claim], book: _Book) -> list[dict[str, int]]:
@@ -243,16 +247,25 @@ def _idle(claims: Sequence[Claim], book: _Book) -> list[dict[str, int]]:
     return idle
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Replicas in some pools, of how many APIs, and who has most of them."""
+
+    replicas: int
+    apis: int
+    most: tuple[str, ...]
+
+
 class _Holders:
     """Who has the places of some pools, looked up once for each set of pools that is asked for."""
 
     def __init__(self, claims: Sequence[Claim], book: _Book) -> None:
         self._names = [claim.name for claim in claims]
         self._book = book
-        self._known: dict[frozenset[str], list[tuple[int, str]]] = {}
+        self._known: dict[frozenset[str], _Held] = {}
 
-    def of(self, claim: Claim) -> list[tuple[int, str]]:
-        """Return (less than 0: its replicas there, name) of each other API, most replicas first."""
+    def of(self, claim: Claim) -> _Held:
+        """Return who has the places that it may use, itself among them."""
         pools = frozenset(claim.pools)
         known = self._known.get(pools)
         if known is None:
@@ -260,26 +273,28 @@ class _Holders:
             for pool in pools:
                 for at in self._book.there(pool):
                     counts[at] = counts.get(at, 0) - self._book.given[at][pool]
-            known = sorted((count, self._names[at]) for at, count in counts.items())
-            self._known[pools] = known
-        return [one for one in known if one[1] != claim.name]
+            most = sorted(zip(counts.values(), counts, strict=True))[: MOST_NAMES + 1]
+            names = tuple(self._names[at] for _, at in most)
+            known = self._known[pools] = _Held(-sum(counts.values()), len(counts), names)
+        return known
 
 
 def _grant(claim: Claim, given: dict[str, int], idle: dict[str, int], holders: _Holders) -> Grant:
-    count = sum(given.values())
-    warm = max(0, min(claim.most, sum(claim.running.values())) - claim.target)
+    count, target = sum(given.values()), claim.target
+    warm = max(0, min(claim.most, sum(claim.running.values())) - target)
     ended = claim.release == "timer" and claim.timer_ended
     taken = 0 if ended else max(0, warm - sum(idle.values()))
-    reason = "" if count >= claim.target else _why(claim, count, holders.of(claim))
+    reason = "" if count >= target else _why(claim, count, holders.of(claim))
     return Grant(count, given, idle, taken, reason)
 
 
-def _why(claim: Claim, count: int, held: Sequence[tuple[int, str]]) -> str:
-    """Tell what was wanted, what there is, and who has most of the rest."""
+def _why(claim: Claim, count: int, held: _Held) -> str:
+    """Tell what was wanted, what there is, and who of `held` has most of the rest."""
     told = f"wanted {claim.target}, got {count}; "
-    if not held:
+    others = held.apis - (count > 0)
+    if not others:
         return told + "the pools that it may use have no more places"
-    names = ", ".join(name for _, name in held[:3])
-    others = f" and {len(held) - 3} others" if len(held) > 3 else ""
-    places = -sum(theirs for theirs, _ in held)
-    return told + f"{places} {'place is' if places == 1 else 'places are'} held by {names}{others}"
+    names = ", ".join([name for name in held.most if name != claim.name][:MOST_NAMES])
+    further = f" and {others - MOST_NAMES} others" if others > MOST_NAMES else ""
+    places = held.replicas - count
+    return told + f"{places} {'place is' if places == 1 else 'places are'} held by {names}{further}"

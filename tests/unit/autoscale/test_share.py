@@ -1,10 +1,10 @@
 """A finite cluster: what holds of every share, and a few that one can follow by hand."""
 
 from collections import Counter
-from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from serai_scheduler.autoscale.share import Claim, Grant, share
 
