@@ -41,7 +41,7 @@ class Autoscaler:
     """Has a scaler for each API that serves; what they want goes to the reconciler.
 
     `clock` is the machine's: all windows are monotonic, but schedules, and what gateways tell and
-    the ledger keeps, go by the wall clock, which may be set. The planner's bounds do not yet.
+    the ledger keeps, go by the wall clock, which may be set.
     """
 
     def __init__(
@@ -98,6 +98,8 @@ class Autoscaler:
                     log.error("not scaled", extra={"api": name}, exc_info=outcome)
         settled = await self._share(now_s, verdicts, apis) if known else as_wanted(verdicts)
         for number, (name, one) in enumerate(settled.items(), 1):
+            if name in self._scalers:  # else what the gateways know of it has not come yet
+                self._scalers[name].stands(now_s, min(verdicts[name].count, one.count))
             self._account(serving[name].record, verdicts[name], one)
             if number % AT_ONCE == 0:
                 await self._clock.sleep(0)

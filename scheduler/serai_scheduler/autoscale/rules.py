@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from serai.spec.scaling import FIXED, POLICIES, Autoscaling, CortexRules, fixed_headroom
+from serai.spec.scaling import FIXED, POLICIES, Autoscaling, CortexRules, Down, fixed_headroom
 from serai_scheduler.autoscale.decide import LESS_FOR_S, Limits
 from serai_scheduler.autoscale.headroom import FixedHeadroom
 from serai_scheduler.autoscale.history import History
@@ -55,6 +55,8 @@ def metric_need(scaling: Autoscaling, standing: int) -> MetricNeed | None:
 
 def rule_of(scaling: Autoscaling) -> Autoscaling:
     """Return what a policy is made from: another rule begins anew, other bounds do not."""
+    # One of the user's own is told of the delay when it is made.
+    down = None if scaling.policy in POLICIES else scaling.down
     return Autoscaling(
         policy=scaling.policy,
         target_in_flight=scaling.target_in_flight,
@@ -62,6 +64,7 @@ def rule_of(scaling: Autoscaling) -> Autoscaling:
         hold=scaling.hold,
         headroom=scaling.headroom,
         metric=scaling.metric,
+        down=None if down is None else Down(delay=down.delay),
         cortex=scaling.cortex,
     )
 

@@ -132,7 +132,10 @@ class Scaler:
         self._last: tuple[Decided, Sample] | None = None
 
     def tick(self, now_s: float, seen: Seen) -> Verdict:
-        """Return what to have now; `now_s` is after that of the last tick."""
+        """Return what to have now; `now_s` is after that of the last tick.
+
+        The caller says then what of it `stands`.
+        """
         record, scaling = seen.record, seen.record.spec.autoscaling
         slots = float(record.spec.concurrency.per_replica)
         limits = limits_of(scaling, slots, seen.wall_s)
@@ -158,7 +161,6 @@ class Scaler:
         allowed = count
         if cause == "policy":
             allowed = bounded(self._steps.limited(now_s, count, scaling), limits)
-        self._steps.stands(now_s, allowed)
         decision, last = self._last if self._last is not None else (None, None)
         return Verdict(
             count=allowed,
@@ -173,6 +175,10 @@ class Scaler:
             overdue=overdue,
             metric=asked,
         )
+
+    def stands(self, now_s: float, count: int) -> None:
+        """Take it that the API has no more than `count`: limits of steps go from there."""
+        self._steps.stands(now_s, count)
 
     def _sample(
         self, now_s: float, seen: Seen, supply: Supply, asked: MetricAsked | None

@@ -140,6 +140,15 @@ def test_other_bounds_are_not_another_rule() -> None:
     assert rule_of(one) != rule_of(Autoscaling(hold=Duration(60)))
 
 
+def test_a_policy_of_one_s_own_begins_anew_with_another_delay() -> None:
+    def rule(policy: str, delay_s: float, limit: str = "1") -> Autoscaling:
+        return rule_of(Autoscaling(policy=policy, down=Down(limit=limit, delay=Duration(delay_s))))
+
+    assert rule("mine:factory", 60) != rule("mine:factory", 90), "it is told once"
+    assert rule("mine:factory", 60) == rule("mine:factory", 60, "2")
+    assert rule("serai", 60) == rule("serai", 90)
+
+
 def test_steps_are_limited_within_any_minute() -> None:
     scaling, steps = Autoscaling(up=Up(limit="2"), down=Down(limit="50%")), Steps()
     steps.stands(0.0, 4)

@@ -5,7 +5,7 @@ import pytest
 
 from serai.memory import MemoryStore
 from serai.model import ReplicaState
-from serai.spec.scaling import Autoscaling
+from serai.spec.scaling import Autoscaling, Up
 from serai_scheduler.autoscale.learned import Found
 from serai_scheduler.autoscale.memory import KEEP_S, Memory
 from serai_scheduler.autoscale.own.answers import Said
@@ -82,3 +82,14 @@ async def test_those_with_nothing_to_keep_take_nobody_s_turn() -> None:
     assert memory.due(names, 0.0) == []
     turns = [memory.due(names, KEEP_S + second) for second in range(3)]
     assert turns == [empty, ["iris", "ocr"], []]
+
+
+def test_steps_go_from_what_stood_and_not_from_what_was_wanted() -> None:
+    """A full cluster gave 4 of what was wanted: a minute takes 2 more than that, not more."""
+    scaling = Autoscaling(min_replicas=1, max_replicas=50, up=Up(limit="2"))
+    one, wanted = scaler(), []
+    for second in range(1, 900):
+        counted = Counted(20 * second, 20 * second, 20, 0)
+        wanted.append(one.tick(float(second), seen(scaling, 4, 1, counted)).count)
+        one.stands(float(second), min(wanted[-1], 4))
+    assert set(wanted[60:]) == {6}
