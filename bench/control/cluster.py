@@ -24,6 +24,7 @@ from serai_scheduler.orders import Orders
 from serai_scheduler.planning import Observation
 from serai_scheduler.reconcile import Reconciler
 from serai_scheduler.state import State
+from serai_scheduler.term_clock import TermClock
 from serai_scheduler.traffic import TrafficBook
 from serai_scheduler.views import status_of
 from serai_scheduler.world import Leaving
@@ -80,8 +81,9 @@ class ControlledCluster:
         self._traffic = TrafficBook()
         self._book = NodeBook()
         self._state = State(store)
-        self.reconciler = Reconciler(self._clock, self._state, self._engine, self._traffic, 0)
-        self._orders = Orders(self._clock, self._state, lambda: None, epoch=0)
+        term = TermClock(self._clock)
+        self.reconciler = Reconciler(term, self._state, self._engine, self._traffic, 0)
+        self._orders = Orders(term, self._state, lambda: None, epoch=0)
         self._apis: list[str] = []
         self._bundle = ""
         self._sequence = 0
@@ -127,6 +129,7 @@ class ControlledCluster:
         apis = await self._state.read()
         return Observation(
             now_s=self._clock.wall(),
+            calendar_s=self._clock.wall(),
             epoch=0,
             apis=apis,
             routes=self._state.routes,

@@ -6,7 +6,6 @@ from typing import TypeVar
 
 import msgspec
 
-from serai.clock import Clock
 from serai.errors import Refused
 from serai.operator import DeployRequest, NodeRequest
 from serai_scheduler.autoscale.schedule import bounds_at
@@ -14,6 +13,7 @@ from serai_scheduler.deploy import Accepted, Surroundings, new_version
 from serai_scheduler.record import ApiRecord, NodeIntent, StoredApi
 from serai_scheduler.route import route_of
 from serai_scheduler.state import State, writes_of
+from serai_scheduler.term_clock import TermClock
 
 T = TypeVar("T")
 
@@ -26,7 +26,9 @@ Decide = Callable[[DeployRequest, dict[str, StoredApi], Surroundings], tuple[Acc
 class Orders:
     """The write side of the operator API. `kick` asks the reconciler for a pass at once."""
 
-    def __init__(self, clock: Clock, state: State, kick: Callable[[], None], epoch: int) -> None:
+    def __init__(
+        self, clock: TermClock, state: State, kick: Callable[[], None], epoch: int
+    ) -> None:
         self._clock = clock
         self._state = state
         self._kick = kick
@@ -77,7 +79,7 @@ class Orders:
             record = stored.record
             if replicas is None:
                 return msgspec.structs.replace(record, pinned=None)
-            low, high = bounds_at(record.spec.autoscaling, self._clock.wall())
+            low, high = bounds_at(record.spec.autoscaling, self._clock.calendar())
             if not low <= replicas <= high:
                 raise Refused(
                     f"{api} may have {low} to {high} replicas, not {replicas}; change autoscaling "

@@ -75,7 +75,7 @@ def counted(world: ApiWorld, record: ApiRecord) -> ApiRecord:
     """
     if not record.stable:
         return record
-    low, high = bounds_at(record.spec.autoscaling, world.now_s)
+    low, high = bounds_at(record.spec.autoscaling, world.calendar_s)
     count = record.pinned if record.pinned is not None else world.asked
     wanted = min(max(record.replicas if count is None else count, low), high)
     if wanted == record.replicas:

@@ -20,7 +20,8 @@ from serai_scheduler.world import DEFAULT_LIMITS, ApiWorld, GatewayView, Leaving
 class Observation:
     """What a tick has seen at `now_s` (wall clock); nothing in it is changed any more.
 
-    `began_s` is when the leader began to lead, by the same clock.
+    `began_s` is when the leader began to lead, by the same clock, which no step reaches.
+    `calendar_s` is the machine's wall clock, which may be set meanwhile.
 
     `routes` are those in the store, `known` the APIs that this process has ever found there,
     `refusals` by API what the engine answered when it was last asked to start a version, `granted`
@@ -31,6 +32,7 @@ class Observation:
     """
 
     now_s: float
+    calendar_s: float
     epoch: int
     apis: Mapping[str, StoredApi]
     routes: Mapping[str, Route]
@@ -117,6 +119,7 @@ def _world(
     name = stored.record.name
     return ApiWorld(
         now_s=seen.now_s,
+        calendar_s=seen.calendar_s,
         stored=stored,
         replicas=replicas,
         gateways=view,

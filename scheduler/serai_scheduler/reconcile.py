@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 
-from serai.clock import Clock
 from serai.engine import Engine, EngineNode
 from serai.errors import Refused, Unavailable
 from serai.model import Replica
@@ -19,6 +18,7 @@ from serai_scheduler.nodeplan import plan_nodes
 from serai_scheduler.planning import Observation, Planned, Plans, judge_all, plan_all
 from serai_scheduler.record import StoredApi
 from serai_scheduler.state import State
+from serai_scheduler.term_clock import TermClock
 from serai_scheduler.traffic import TrafficBook
 from serai_scheduler.world import DEFAULT_LIMITS, Leaving, UpdateLimits
 
@@ -41,7 +41,7 @@ class Reconciler:
 
     def __init__(
         self,
-        clock: Clock,
+        clock: TermClock,
         state: State,
         engine: Engine,
         traffic: TrafficBook,
@@ -122,6 +122,7 @@ class Reconciler:
             self._failed_at_s = failed_at_s(replicas, self._failed_at_s, now_s)
         seen = Observation(
             now_s=now_s,
+            calendar_s=self._clock.calendar(),
             epoch=self._epoch,
             apis=apis,
             routes=routes,

@@ -20,5 +20,9 @@ class TermClock:
     def wall(self) -> float:
         return self._clock.now() + self._ahead_s
 
+    def calendar(self) -> float:
+        """Return the wall clock as it is set now: for what people have set by the calendar."""
+        return self._clock.wall()
+
     async def sleep(self, seconds: float) -> None:
         await self._clock.sleep(seconds)

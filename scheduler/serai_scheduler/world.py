@@ -61,7 +61,8 @@ class Leaving:
 class ApiWorld:
     """One API as seen at `now_s` (wall clock): its record, its replicas, the gateways.
 
-    `began_s` is when the leader began to lead, by the same clock.
+    `began_s` is when the leader began to lead, by the same clock, which no step reaches.
+    `calendar_s` is the machine's wall clock, which may be set meanwhile: for schedules alone.
 
     `refusals` holds what the engine answered when it was last asked to start a version. Replicas
     on the nodes of `leaving` are to be replaced elsewhere, then to go; overdue ones go at once.
@@ -73,6 +74,7 @@ class ApiWorld:
     """
 
     now_s: float
+    calendar_s: float
     stored: StoredApi
     replicas: tuple[Replica, ...]
     gateways: GatewayView

@@ -24,6 +24,7 @@ from serai_scheduler.program.term import SETTLE_S
 from serai_scheduler.reconcile import Reconciler
 from serai_scheduler.record import StoredApi, wanted_replicas
 from serai_scheduler.state import State
+from serai_scheduler.term_clock import TermClock
 from serai_scheduler.traffic import TrafficBook
 from serai_scheduler.world import UpdateLimits
 from tests.sim.cluster import SimEngine, SimGateway
@@ -67,10 +68,9 @@ class Process:
         except Refused:
             return
         self._traffic = TrafficBook(self._clock.now() + SETTLE_S)
-        self._reconciler = Reconciler(
-            self._clock, state, self._engine, self._traffic, epoch, LIMITS
-        )
-        self._orders = Orders(self._clock, state, lambda: None, epoch)
+        clock = TermClock(self._clock)
+        self._reconciler = Reconciler(clock, state, self._engine, self._traffic, epoch, LIMITS)
+        self._orders = Orders(clock, state, lambda: None, epoch)
 
     def hear(self, reading: GatewayReading) -> None:
         self._traffic.add("gateway", reading, self._clock.now())

@@ -27,6 +27,7 @@ from serai_scheduler.orders import Orders
 from serai_scheduler.reconcile import Reconciler
 from serai_scheduler.record import ApiRecord, api_key
 from serai_scheduler.state import State
+from serai_scheduler.term_clock import TermClock
 from serai_scheduler.traffic import TrafficBook
 from tests.sim.cluster import SimEngine
 from tests.sim.demand import Demand, DemandGateway
@@ -46,7 +47,8 @@ class Cluster:
         self.engine.longest_start_s = 20.0
         self.gateway = DemandGateway(self.rng, self.clock, self.store, self.engine)
         self.state = State(self.store)
-        self.orders = Orders(self.clock, self.state, lambda: None, epoch=0)
+        self.term = TermClock(self.clock)
+        self.orders = Orders(self.term, self.state, lambda: None, epoch=0)
         self.counts: list[int] = []
         self.busy: dict[str, bool] = {}
         """Which APIs had something that ran or waited when the gateway last told of it."""
@@ -57,7 +59,7 @@ class Cluster:
     def lead(self) -> None:
         """Begin as a new leader does that knows the store only."""
         self.traffic = TrafficBook()
-        self.reconciler = Reconciler(self.clock, self.state, self.engine, self.traffic, epoch=0)
+        self.reconciler = Reconciler(self.term, self.state, self.engine, self.traffic, epoch=0)
         self.autoscaler = Autoscaler(
             self.clock, self.state, self.traffic, self.reconciler, self.ledger, self.outside, 0
         )

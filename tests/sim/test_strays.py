@@ -15,6 +15,7 @@ from serai_scheduler.deploy import accept
 from serai_scheduler.orders import Orders
 from serai_scheduler.reconcile import Reconciler
 from serai_scheduler.state import State
+from serai_scheduler.term_clock import TermClock
 from serai_scheduler.traffic import TrafficBook
 from tests.sim.cluster import SimEngine, SimGateway
 from tests.support.scheduling import around, deployed, spec
@@ -24,14 +25,14 @@ from tests.support.wait import auntil
 class World:
     """One engine, and a scheduler on a store that may be another one than before."""
 
-    def __init__(self, engine: SimEngine | None = None) -> None:
-        self.clock, self.store = SimClock(), MemoryStore()
+    def __init__(self, engine: SimEngine | None = None, clock: SimClock | None = None) -> None:
+        self.clock, self.store = clock or SimClock(), MemoryStore()
         self.engine = engine or SimEngine(Random(1), self.clock)
         SimGateway(Random(1), self.store, self.engine)
         self.state = State(self.store)
-        traffic = TrafficBook()
-        self.reconciler = Reconciler(self.clock, self.state, self.engine, traffic, epoch=0)
-        self.orders = Orders(self.clock, self.state, lambda: None, epoch=0)
+        traffic, term = TrafficBook(), TermClock(self.clock)
+        self.reconciler = Reconciler(term, self.state, self.engine, traffic, epoch=0)
+        self.orders = Orders(term, self.state, lambda: None, epoch=0)
 
     async def deploy(self, name: str, bundle: str = "a") -> None:
         request = DeployRequest(apis=(DeployItem(spec=spec(name), bundle=bundle),))

@@ -13,6 +13,7 @@ from serai_scheduler.deploy import accept
 from serai_scheduler.orders import Orders
 from serai_scheduler.reconcile import Reconciler
 from serai_scheduler.state import MANY, State
+from serai_scheduler.term_clock import TermClock
 from serai_scheduler.traffic import Heard, TrafficBook
 from tests.sim.cluster import SimEngine, SimGateway
 from tests.support.scheduling import around, request, spec
@@ -46,8 +47,9 @@ async def test_a_large_plan_is_made_in_a_thread(small: int) -> None:
     clock, store, traffic = SimClock(), MemoryStore(), WatchedBook()
     engine, state = SimEngine(Random(1), clock), State(store)
     SimGateway(Random(1), store, engine)
-    reconciler = Reconciler(clock, state, engine, traffic, 0, small=small)
-    orders = Orders(clock, state, lambda: None, 0)
+    term = TermClock(clock)
+    reconciler = Reconciler(term, state, engine, traffic, 0, small=small)
+    orders = Orders(term, state, lambda: None, 0)
     await orders.deploy(request(spec("iris", low=3)), around(clock.wall()), accept)
     await reconciler.tick()
     assert len(engine.replicas) == 3
@@ -58,7 +60,7 @@ async def test_a_large_plan_is_made_in_a_thread(small: int) -> None:
 async def test_a_new_leader_reads_in_a_thread_what_the_old_one_has_read_by_and_by() -> None:
     clock, store = SimClock(), MemoryStore()
     old = State(store)
-    orders = Orders(clock, old, lambda: None, 0)
+    orders = Orders(TermClock(clock), old, lambda: None, 0)
     for first in range(0, MANY, 20):
         specs = [spec(f"api-{number}") for number in range(first, first + 20)]
         await orders.deploy(request(*specs), around(clock.wall()), accept)

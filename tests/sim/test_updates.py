@@ -22,6 +22,7 @@ from serai_scheduler.orders import Orders
 from serai_scheduler.reconcile import Reconciler
 from serai_scheduler.record import wanted_replicas
 from serai_scheduler.state import State
+from serai_scheduler.term_clock import TermClock
 from serai_scheduler.traffic import TrafficBook
 from tests.sim.cluster import BROKEN, NODES, SimEngine, SimGateway
 
@@ -42,8 +43,9 @@ class Run:
         self.gateway = SimGateway(self.rng, self.store, self.engine)
         self.traffic = TrafficBook()
         self.state = State(self.store)
-        self.reconciler = Reconciler(self.clock, self.state, self.engine, self.traffic, epoch=0)
-        self.orders = Orders(self.clock, self.state, lambda: None, epoch=0)
+        term = TermClock(self.clock)
+        self.reconciler = Reconciler(term, self.state, self.engine, self.traffic, epoch=0)
+        self.orders = Orders(term, self.state, lambda: None, epoch=0)
         self.expected: dict[str, str] = {}
         """The bundle that each API shall serve in the end: the last good one accepted."""
 

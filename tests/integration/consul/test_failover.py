@@ -22,6 +22,7 @@ from serai_scheduler.leadership import lead
 from serai_scheduler.orders import Orders
 from serai_scheduler.reconcile import Reconciler
 from serai_scheduler.state import State
+from serai_scheduler.term_clock import TermClock
 from serai_scheduler.traffic import TrafficBook
 from tests.cluster.agents import ConsulAgent
 from tests.support.scheduling import around, replica, request, spec
@@ -111,7 +112,8 @@ class Leader:
         self.ticks = 0
 
     async def act(self) -> None:
-        epoch, clock, state = await self.store.raise_epoch(), SystemClock(), State(self.store)
+        epoch, state = await self.store.raise_epoch(), State(self.store)
+        clock = TermClock(SystemClock())
         reconciler = Reconciler(clock, state, self._engine, TrafficBook(), epoch)
         self.orders = Orders(clock, state, reconciler.kick, epoch)
         while True:

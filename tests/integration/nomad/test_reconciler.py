@@ -28,6 +28,7 @@ from serai_scheduler.orders import Orders
 from serai_scheduler.reconcile import Reconciler
 from serai_scheduler.record import ApiRecord
 from serai_scheduler.state import State
+from serai_scheduler.term_clock import TermClock
 from serai_scheduler.traffic import TrafficBook
 from tests.cluster.nomad import NomadAgent, nomad
 from tests.support.nomad_engine import BUNDLE, end_jobs, engine_of, job_settings
@@ -64,9 +65,9 @@ class World:
 
     def begin(self, engine: NomadEngine) -> None:
         self.engine = engine
-        parts = (self.clock, self.state, engine, self.traffic, self.epoch)
-        self.reconciler = Reconciler(*parts)
-        self.orders = Orders(self.clock, self.state, self.moved, self.epoch)
+        clock = TermClock(self.clock)
+        self.reconciler = Reconciler(clock, self.state, engine, self.traffic, self.epoch)
+        self.orders = Orders(clock, self.state, self.moved, self.epoch)
 
     async def run(self) -> None:
         assert self.reconciler is not None

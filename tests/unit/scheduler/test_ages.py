@@ -1,17 +1,22 @@
 """How long something has been so, with clocks that step and leaders whose clocks differ."""
 
+import msgspec
 import pytest
 
 from serai.clock import SimClock
+from serai.errors import Refused
 from serai.model import Replica, ReplicaState
-from serai.operator import NodeWish
+from serai.operator import DeployItem, DeployRequest, NodeWish
+from serai.spec.scaling import Autoscaling, Window
+from serai.units import Duration
+from serai_scheduler.deploy import accept
 from serai_scheduler.failures import failed_at_s
 from serai_scheduler.nodeplan import plan_nodes
 from serai_scheduler.record import NodeIntent
 from serai_scheduler.term_clock import TermClock
 from serai_scheduler.world import age_s
 from tests.sim.test_strays import World
-from tests.support.scheduling import replica
+from tests.support.scheduling import around, replica, spec
 
 HOUR_S = 3600.0
 BEGAN_S, NOW_S = 10_000.0, 10_060.0
@@ -89,3 +94,30 @@ def test_a_new_leader_with_another_clock_ends_no_drain_at_once() -> None:
     begun = plan_nodes(intents, (), HOUR_S + 60.0, HOUR_S)
     assert not begun.leaving.overdue, "a minute of this leader's is no ten"
     assert plan_nodes(intents, (), HOUR_S + 600.0, HOUR_S).leaving.overdue == {"a"}
+
+
+async def test_a_schedule_goes_by_the_clock_as_it_is_set_now() -> None:
+    """Set an hour ahead, the hour's bounds hold at once; set back, the ordinary ones do."""
+    clock = SteppedClock()
+    world = World(clock=clock)
+    began_s = clock.wall() // HOUR_S * HOUR_S
+    next_hour = Window(cron="0 23 * * *", timezone="UTC", min=3, max=4, for_=Duration(HOUR_S))
+    assert began_s % 86_400.0 == 22 * HOUR_S, "the simulated clock begins before 23:00"
+    scaling = Autoscaling(min_replicas=1, max_replicas=2, schedule=(next_hour,))
+    one = msgspec.structs.replace(spec("iris"), autoscaling=scaling)
+    request = DeployRequest(apis=(DeployItem(spec=one, bundle="a"),))
+    await world.orders.deploy(request, around(clock.wall()), accept)
+    for _ in range(30):
+        await world.pass_time(0.5)
+    assert len(world.alive()) == 1
+    clock.step_s = HOUR_S
+    for _ in range(30):
+        await world.pass_time(0.5)
+    assert len(world.alive()) == 3
+    assert (await world.orders.scale("iris", 4)).pinned == 4
+    clock.step_s = 0.0
+    with pytest.raises(Refused, match="may have 1 to 2 replicas"):
+        await world.orders.scale("iris", 4)
+    await world.pass_time(0.5)
+    record = (await world.state.read())["iris"].record
+    assert (record.pinned, record.replicas) == (4, 2), "it keeps to the bounds of now"

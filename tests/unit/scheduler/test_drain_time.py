@@ -26,13 +26,13 @@ def test_replicas_start_with_the_time_of_their_spec() -> None:
 def test_a_changed_time_is_told_once_of_what_runs() -> None:
     stored, version, ready = live()
     _, stored = deployed(stored, lasting(1200))
-    world = ApiWorld(NOW_S, stored, tuple(ready), GatewayView(), granted={version: 600})
+    world = ApiWorld(NOW_S, NOW_S, stored, tuple(ready), GatewayView(), granted={version: 600})
     (grant,) = (one for one in plan(world).actions if isinstance(one, Grant))
     assert (grant.version.name, grant.drain_s) == (version, 1200)
-    told = ApiWorld(NOW_S, stored, tuple(ready), GatewayView(), granted={version: 1200})
+    told = ApiWorld(NOW_S, NOW_S, stored, tuple(ready), GatewayView(), granted={version: 1200})
     assert not grants(told, stored.record)
     ended = tuple(msgspec.structs.replace(one, state=ReplicaState.STOPPED) for one in ready)
-    assert not grants(ApiWorld(NOW_S, stored, ended, GatewayView()), stored.record)
+    assert not grants(ApiWorld(NOW_S, NOW_S, stored, ended, GatewayView()), stored.record)
 
 
 def test_a_candidate_has_the_time_of_its_own_spec_and_the_old_version_keeps_its() -> None:

@@ -28,6 +28,7 @@ def planned(
     leaving = Leaving(frozenset(draining.split()), frozenset(overdue.split()))
     world = ApiWorld(
         now_s,
+        now_s,
         stored,
         replicas,
         gateways or GatewayView(),
@@ -254,7 +255,7 @@ def test_the_check_refuses_a_plan_that_would_stop_everything() -> None:
         msgspec.structs.replace(emptied.record, stable=""),
     )
     with pytest.raises(AssertionError, match="lost its stable version"):
-        check(ApiWorld(NOW_S, stored, tuple(ready), GatewayView(), {}), bad)
+        check(ApiWorld(NOW_S, NOW_S, stored, tuple(ready), GatewayView(), {}), bad)
 
 
 def scaled(stored: StoredApi, replicas: int) -> StoredApi:

@@ -21,6 +21,7 @@ def seen(
     routes = {name: route_of(one.record, EPOCH) for name, one in apis.items()}
     return Observation(
         now_s=NOW_S,
+        calendar_s=NOW_S,
         epoch=EPOCH,
         apis=apis,
         routes={name: route for name, route in routes.items() if route is not None},

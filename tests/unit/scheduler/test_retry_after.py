@@ -38,7 +38,7 @@ def test_what_is_told_first_is_a_step() -> None:
 
 def test_a_change_of_it_alone_raises_the_revision_and_orders_nothing() -> None:
     _, stored = deployed(None, spec())
-    world = ApiWorld(now_s=NOW_S, stored=stored, replicas=(), gateways=GatewayView())
+    world = ApiWorld(NOW_S, NOW_S, stored, replicas=(), gateways=GatewayView())
     before = plan(world)
     after = plan(dataclasses.replace(world, start_up_s=90.0))
     assert before.record is not None and after.record is not None
