@@ -45,9 +45,9 @@ def show(value: object, lines: Sequence[str], form: Form) -> None:
         case Form.JSON:
             write([json.dumps(plain(value), indent=2)])
         case Form.YAML:
-            import yaml
+            from serai.spec.write import to_yaml
 
-            write([yaml.safe_dump(plain(value), sort_keys=False, allow_unicode=True).rstrip()])
+            write([to_yaml(plain(value)).rstrip()])
 
 
 def confirm(question: str, yes: bool) -> None:

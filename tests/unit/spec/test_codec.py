@@ -3,7 +3,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +22,7 @@ from serai.spec.types import (
     Readiness,
     Timeouts,
 )
+from serai.spec.write import to_yaml
 from serai.units import Cpu, Duration, Size
 
 names = st.from_regex(r"[a-z]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)
@@ -98,7 +98,7 @@ def test_valid_specs_travel_as_json_unchanged(spec: ApiSpec) -> None:
 def test_what_is_sent_is_also_a_file(spec: ApiSpec) -> None:
     """The written form of a spec reads as the same spec."""
     plain = {key: value for key, value in to_builtins(spec).items() if value is not None}
-    loaded = load_text(yaml.safe_dump(plain), "f")
+    loaded = load_text(to_yaml(plain), "f")
     assert loaded.apis == (normalised(spec),)
     assert normalised(normalised(spec)) == normalised(spec)
 

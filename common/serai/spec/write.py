@@ -1,0 +1,28 @@
+"""Writes values as YAML that is read alike by the rules of YAML 1.1 and of 1.2."""
+
+from typing import Any
+
+import yaml
+
+from serai.spec.nodes import resolve
+
+_BREAKS = "\x85\u2028\u2029\ufeff"
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's, which knows the numbers of 1.1 alone, where `0E0` is text without quotes."""
+
+
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    style = None if isinstance(resolve(text), str) else "'"
+    if any(mark in text for mark in _BREAKS):
+        style = '"'  # it would write them as they are, and read them as the end of a line
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def to_yaml(value: Any) -> str:
+    """Return plain data (mappings, lists, texts, numbers, None) as a YAML document."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
