@@ -45,8 +45,12 @@ class ApiState(StrEnum):
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
-class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of every value on the wire or in the store: immutable, unknown keys refused."""
+class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """Base of every value on the wire or in the store: immutable, unknown keys refused.
+
+    No value is part of a cycle, so that the garbage collector need not look at them: a scheduler
+    has some 100,000, and a look at all takes longer than a plan.
+    """
 
 
 class VersionContent(Value, omit_defaults=True):

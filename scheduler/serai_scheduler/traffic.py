@@ -234,15 +234,18 @@ class TrafficBook:
 
 def gateway_view(heard: Heard) -> GatewayView:
     """Add up what the gateways have told."""
+    by_server: dict[str, int] = {}
     in_flight: dict[str, int] = {}
     queued: dict[Key, int] = {}
     for reading in heard.readings:
-        for server in reading.servers:
-            replica = replica_of_server(server.server)
-            in_flight[replica] = in_flight.get(replica, 0) + server.in_flight
+        for one in reading.servers:
+            by_server[one.server] = by_server.get(one.server, 0) + one.in_flight
         for version in reading.versions:
             key = (version.api, version.version)
             queued[key] = queued.get(key, 0) + version.queued
+    for server, count in by_server.items():
+        replica = replica_of_server(server)
+        in_flight[replica] = in_flight.get(replica, 0) + count
     routed = frozenset(api for reading in heard.readings for api in reading.revisions)
     return GatewayView(heard.known, _lowest_revisions(heard.readings), in_flight, queued, routed)
 

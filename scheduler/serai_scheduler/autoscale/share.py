@@ -24,7 +24,7 @@ Turn = tuple[float, int, int]
 """One replica's: the smaller first. The last is whose turn it is, by its place in the claims."""
 
 
-class Claim(msgspec.Struct, frozen=True):
+class Claim(msgspec.Struct, frozen=True, gc=False):
     """What an API wants: `running` counts ready and starting replicas per pool.
 
     A replica takes `size` places of one pool.
@@ -51,7 +51,7 @@ class Claim(msgspec.Struct, frozen=True):
         return min(self.most, max(self.least, self.wanted))
 
 
-class Grant(msgspec.Struct, frozen=True):
+class Grant(msgspec.Struct, frozen=True, gc=False):
     """What an API gets: replicas that it wants per pool, and warm ones that nobody needs yet."""
 
     count: int
