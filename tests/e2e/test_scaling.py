@@ -69,7 +69,7 @@ def test_replicas_follow_the_traffic_and_it_is_told_why(own: Serai, tmp_path: Pa
         until(lambda: status(own, "hello")["ready"] >= 3, 60, what="three callers need three")
         until(lambda: status(own, "hello")["demand"] > 2.0, 30, what="their demand is seen")
         told = own.run("explain", "hello").stdout
-        assert "hello is to have" in told and "requests a second arrive" in told
+        assert "hello is to have" in told and "Requests arrive at" in told
         top = own.run("top", "--once").stdout.splitlines()
         until(lambda: len(statuses) > 40, 30, what="enough is asked for to be replayed")
         assert top[0].split()[:3] == ["api", "status", "ready"] and "hello" in top[1]

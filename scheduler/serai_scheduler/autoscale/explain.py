@@ -54,25 +54,25 @@ def _own_parts(one: ScaleDecision) -> Iterator[str]:
         yield "Nothing is asked for at this moment."
     else:
         yield (
-            f"{one.arrivals_per_s:.3g} requests a second arrive, each runs for "
-            f"{_seconds(one.service_s)} on average: that takes {one.demand:.3g} slots (requests at "
+            f"Requests arrive at {one.arrivals_per_s:.3g} a second, each runs for "
+            f"{_seconds(one.service_s)} on average: that takes {_slots(one.demand)} (requests at "
             "once)."
         )
     if one.lifted is not None and one.lifted > one.demand:
         yield (
-            f"With the headroom that was learned it is {one.lifted:.3g} slots within the "
+            f"With the headroom that was learned it is {_slots(one.lifted)} within the "
             f"{_seconds(one.start_up_s)} that a start takes."
         )
     yield (
-        f"{one.held:.3g} slots are kept of what was needed of late; the highest need was "
+        f"Kept of what was needed of late: {_slots(one.held)}; the highest need was "
         f"{one.peak:.3g}, {_seconds(one.peak_age_s)} ago."
     )
     if one.backlog:
-        waiting = f"{one.queued} requests wait" if one.queued else "Requests waited a moment ago"
-        yield f"{waiting}: {one.backlog:.3g} slots serve what comes and clear the queue."
+        waiting = f"In the queue: {one.queued}" if one.queued else "Requests waited a moment ago"
+        yield f"{waiting}; with {_slots(one.backlog)} what comes is served and the queue cleared."
     need = max(one.held, one.backlog or 0.0)
     yield (
-        f"A replica is to run {one.target_slots:g} at once, so that {need:.3g} slots are "
+        f"A replica is to run {one.target_slots:g} at once: for {_slots(need)} that makes "
         f"{_replicas(_by_traffic(one) or 0)}."
     )
 
@@ -195,6 +195,11 @@ def _supply(one: ScaleDecision) -> Iterator[str]:
 
 def _replicas(count: int) -> str:
     return f"{count} replica" if count == 1 else f"{count} replicas"
+
+
+def _slots(count: float) -> str:
+    told = f"{count:.3g}"
+    return f"{told} slot" if told == "1" else f"{told} slots"
 
 
 def _seconds(seconds: float) -> str:

@@ -42,12 +42,12 @@ def told(**changes: object) -> str:
 def test_every_part_of_a_decision_is_told() -> None:
     assert told() == (
         "iris is to have 6 replicas, 4 replicas before: policy serai decides.\n"
-        "10 requests a second arrive, each runs for 2 s on average: that takes 20 slots (requests "
-        "at once).\n"
+        "Requests arrive at 10 a second, each runs for 2 s on average: that takes 20 slots "
+        "(requests at once).\n"
         "With the headroom that was learned it is 22 slots within the 30 s that a start takes.\n"
-        "23.4 slots are kept of what was needed of late; the highest need was 23.4, 5 min ago.\n"
-        "5 requests wait: 21 slots serve what comes and clear the queue.\n"
-        "A replica is to run 4 at once, so that 23.4 slots are 6 replicas.\n"
+        "Kept of what was needed of late: 23.4 slots; the highest need was 23.4, 5 min ago.\n"
+        "In the queue: 5; with 21 slots what comes is served and the queue cleared.\n"
+        "A replica is to run 4 at once: for 23.4 slots that makes 6 replicas.\n"
         "4 are ready, 2 start (a start takes 30 s)."
     )
 
@@ -57,7 +57,7 @@ METRIC = MetricAsked(target=2000.0, replicas=4, value=7900.0, now=4)
 
 def test_what_a_metric_asks_for_is_told_beside_the_traffic() -> None:
     lines = explained(msgspec.structs.replace(DECIDED, unbounded=8, by_traffic=6, metric=METRIC))
-    assert "A replica is to run 4 at once, so that 23.4 slots are 6 replicas." in lines
+    assert "A replica is to run 4 at once: for 23.4 slots that makes 6 replicas." in lines
     assert "The metric asks for 4 replicas (value 7,900 at a target of 2,000 a replica)." in lines
     held = msgspec.structs.replace(METRIC, value=100.0, now=1)
     assert (
