@@ -13,6 +13,7 @@ from serai_cli.whereabouts import ENDPOINT_FILE, LOCK_FILE, forget, remember
 
 TOKEN_FILE = "admin-token"
 TOKEN_BYTES = 32
+LEFT_OUT = "# by serai: the folder holds a token, and belongs to no project around it\n*\n"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class DataFolder:
         """Take the folder for writing; ConfigError says who holds it, or why it cannot be had."""
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            (self.path / ".gitignore").write_text(LEFT_OUT)
             probe = self.path / ".probe"
             probe.write_bytes(b"x" * 4096)
             probe.unlink(missing_ok=True)  # another start may have had the same thought

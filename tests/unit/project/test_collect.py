@@ -8,6 +8,7 @@ import pytest
 
 from serai.bundle import MAX_FILE_BYTES
 from serai.errors import ConfigError
+from serai_cli.embedded.folder import DataFolder
 from serai_cli.project.collect import MAX_DEPTH, MAX_IGNORE_BYTES, collect
 
 
@@ -35,6 +36,15 @@ def test_takes_files_sorted_with_sizes_and_the_executable_bit(tmp_path: Path) ->
     assert found == {"data/b.bin": (5, False), "predictor.py": (20, False), "run.sh": (1, True)}
     assert list(found) == sorted(found)
     assert collect(tmp_path).total_bytes == 26
+
+
+def test_leaves_out_a_data_folder_of_serai_with_its_token(tmp_path: Path) -> None:
+    write(tmp_path, "predictor.py")
+    data = DataFolder(tmp_path / "data")
+    data.hold()
+    assert data.token()
+    data.release()
+    assert paths(tmp_path) == ["predictor.py"]
 
 
 def test_leaves_out_what_never_belongs_to_it(tmp_path: Path) -> None:
