@@ -20,7 +20,7 @@ from serai.consul.services import listed
 from serai.model import Server
 from tests.cluster.agents import START_LIMIT_S, Agent, ConsulAgent, consul, program
 from tests.support.certificates import Tls
-from tests.support.ports import free_port
+from tests.support.ports import free_port, task_ports
 from tests.support.wait import until
 
 CHANGE_LIMIT_S = 30.0
@@ -106,6 +106,9 @@ class NomadAgent(Agent):
         self._tls = _context(beside.tls) if beside.tls else None
         if token:
             more += "\nacl { enabled = true }\n"
+        if "dynamic_port" not in client:
+            first, last = task_ports()
+            client += f"\n  min_dynamic_port = {first}\n  max_dynamic_port = {last}"
         ports = {"http": self.port, "rpc": free_port(), "serf": free_port()}
         text = CONFIGURATION.format(
             folder=folder,
