@@ -36,7 +36,8 @@ class DataFolder:
         """Take the folder for writing; ConfigError says who holds it, or why it cannot be had."""
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            (self.path / ".gitignore").write_text(LEFT_OUT)
+            if not any(self.path.iterdir()):  # else it may be a project's, with rules of its own
+                (self.path / ".gitignore").write_text(LEFT_OUT)
             probe = self.path / ".probe"
             probe.write_bytes(b"x" * 4096)
             probe.unlink(missing_ok=True)  # another start may have had the same thought

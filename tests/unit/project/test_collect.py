@@ -47,6 +47,14 @@ def test_leaves_out_a_data_folder_of_serai_with_its_token(tmp_path: Path) -> Non
     assert paths(tmp_path) == ["predictor.py"]
 
 
+def test_a_data_folder_that_held_something_gets_no_rules(tmp_path: Path) -> None:
+    write(tmp_path, "predictor.py")
+    data = DataFolder(tmp_path)
+    data.hold()
+    data.release()
+    assert not (tmp_path / ".gitignore").exists()
+
+
 def test_leaves_out_what_never_belongs_to_it(tmp_path: Path) -> None:
     for path in (
         *(".git/config", ".venv/bin/python", "__pycache__/a.pyc", "a.pyc", "x/__pycache__/b.txt"),
