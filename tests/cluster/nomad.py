@@ -56,6 +56,8 @@ client {{
   cpu_total_compute = {mhz}
   cgroup_parent = "{groups}"
   max_kill_timeout = "1h"
+  min_dynamic_port = {first}
+  max_dynamic_port = {last}
   {client}
 }}
 {consul}
@@ -90,7 +92,8 @@ class NomadAgent(Agent):
     """A Nomad alone, with raw_exec; where the Consul beside it has TLS, it has the same.
 
     `more` is for the end of its configuration, `client` for the part that is its client's. With a
-    `token`, which is a UUID, nothing is allowed without it.
+    `token`, which is a UUID, nothing is allowed without it. Its tasks get ports from the first to
+    the last of `tasks`.
     """
 
     def __init__(
@@ -100,15 +103,14 @@ class NomadAgent(Agent):
         more: str = "",
         client: str = "",
         token: str = "",
+        tasks: tuple[int, int] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.port, self.beside, self._token = free_port(), beside, token
         self._tls = _context(beside.tls) if beside.tls else None
         if token:
             more += "\nacl { enabled = true }\n"
-        if "dynamic_port" not in client:
-            first, last = task_ports()
-            client += f"\n  min_dynamic_port = {first}\n  max_dynamic_port = {last}"
+        first, last = tasks or task_ports()
         ports = {"http": self.port, "rpc": free_port(), "serf": free_port()}
         text = CONFIGURATION.format(
             folder=folder,
@@ -117,6 +119,8 @@ class NomadAgent(Agent):
             client=client,
             consul=_beside(beside),
             groups=self._groups,
+            first=first,
+            last=last,
             **ports,
         )
         (folder / "nomad.hcl").write_text(text)
@@ -232,12 +236,17 @@ class NomadAgent(Agent):
 
 @contextmanager
 def nomad(
-    folder: Path, more: str = "", client: str = "", token: str = "", tls: Tls | None = None
+    folder: Path,
+    more: str = "",
+    client: str = "",
+    token: str = "",
+    tls: Tls | None = None,
+    tasks: tuple[int, int] | None = None,
 ) -> Iterator[NomadAgent]:
     """Run a Nomad, and a Consul before it: it looks for one when it starts, then rarely."""
     end_tasks_of_dead_runs()
     with consul(folder / "consul", tls=tls) as beside:
-        agent = NomadAgent(folder / "nomad", beside, more, client, token)
+        agent = NomadAgent(folder / "nomad", beside, more, client, token, tasks)
         try:
             agent.start()
             yield agent

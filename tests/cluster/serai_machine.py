@@ -158,12 +158,15 @@ def allocations(folder: Path) -> Path:
 
 @contextmanager
 def serai_machine(
-    folder: Path, docker: str = "", client: str = "", ready_s: float = READY_S
+    folder: Path,
+    docker: str = "",
+    tasks: tuple[int, int] | None = None,
+    ready_s: float = READY_S,
 ) -> Iterator[SeraiMachine]:
     """Run it for as long as the block lasts; `docker` is more of the driver's configuration.
 
-    `client` is more of that of Nomad's client. A version that is not ready within `ready_s` is
-    given up.
+    `tasks` are the first and the last port that Nomad gives to its tasks. A version that is not
+    ready within `ready_s` is given up.
     """
     (folder / "docker").mkdir(parents=True)
     allocations(folder).mkdir(parents=True)
@@ -174,7 +177,7 @@ def serai_machine(
     with ExitStack() as stack:
         address = stack.enter_context(dockerd(folder / "docker"))
         driver = DOCKER.format(address=address, more=docker)
-        beside = stack.enter_context(nomad(folder, driver, client))
+        beside = stack.enter_context(nomad(folder, driver, tasks=tasks))
         between = stack.enter_context(rewriting_proxy(beside.port))
         made = SeraiMachine(folder, beside, between, address, ready_s)
         stack.callback(made.stop)

@@ -90,7 +90,8 @@ class Wishes:
     async def _work_on(self, name: str) -> None:
         try:
             why = await self._grant(name)
-            await asyncio.to_thread(self._end, name, why)
+            if why is not None:
+                await asyncio.to_thread(self._end, name, why)
         except OSError as error:
             told = str(disk_problem(error, self._folder))
             log.warning("wish not ended", extra={"wish": name, "why": told})
@@ -98,14 +99,20 @@ class Wishes:
         finally:
             self._working.pop(name, None)
 
-    async def _grant(self, name: str) -> str:
-        """Return "" when the parts are there, else in words why they cannot be had."""
+    async def _grant(self, name: str) -> str | None:
+        """Return "" when the parts are there, else in words why they cannot be had.
+
+        None: the wish has gone since the folder was looked at, as one that was being worked on
+        then; the reason that lies in its place is of that work.
+        """
         path = self._folder / name
         until_s = self._clock.now() + GIVE_UP_AFTER_S
         try:
+            wish = await asyncio.to_thread(read_wish, path)
+            if wish is None:
+                return None
             with contextlib.suppress(OSError):
                 path.with_name(name + FAILED_SUFFIX).unlink()
-            wish = await asyncio.to_thread(read_wish, path)
             while True:
                 try:
                     await self._cache.grant(wish, lambda doing: None)
@@ -147,8 +154,11 @@ class Wishes:
                         os.unlink(entry.path)
 
 
-def read_wish(path: Path) -> Wish:
-    """Read a wish; ConfigError for what is none. For a thread: the file is somebody else's."""
+def read_wish(path: Path) -> Wish | None:
+    """Read a wish; None when it is gone, ConfigError for what is none.
+
+    For a thread: the file is somebody else's.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -157,6 +167,8 @@ def read_wish(path: Path) -> Wish:
             raw = os.read(fd, MAX_WISH_BYTES + 1)
         finally:
             os.close(fd)
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise ConfigError(f"the wish cannot be read: {error.strerror or error}") from error
     if len(raw) > MAX_WISH_BYTES:

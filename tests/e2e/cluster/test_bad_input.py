@@ -235,9 +235,8 @@ def test_a_container_whose_port_a_program_has_is_told(
     It stands first, so that its machine has ended before that of the others begins.
     """
     folder, ports = tmp_path_factory.mktemp("clash"), two_free_ports()
-    range_of_it = f"min_dynamic_port = {ports[0]}\n  max_dynamic_port = {ports[1]}"
     with (
-        serai_machine(folder, client=range_of_it, ready_s=90.0) as machine,
+        serai_machine(folder, tasks=ports, ready_s=90.0) as machine,
         ExitStack() as stack,
     ):
 

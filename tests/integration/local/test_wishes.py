@@ -115,6 +115,16 @@ async def test_what_may_pass_is_tried_again_for_a_while(tmp_path: Path) -> None:
     assert reason(wish) == "no scheduler answers\n"
 
 
+async def test_a_wish_that_ends_while_the_folder_is_looked_at_keeps_its_reason(
+    tmp_path: Path,
+) -> None:
+    """Time that passes at once makes looks follow on each other, so that many meet an end."""
+    left = [leave(tmp_path, wish_text(Wish(bundle=f"{at:064x}"))) for at in range(300)]
+    async with served(Wishes(SimClock(), tmp_path, Granting(refuse))):
+        await auntil(lambda: not any(wish.exists() for wish in left))
+    assert {reason(wish) for wish in left} == {"there is no such bundle\n"}
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
