@@ -47,7 +47,7 @@ def show(value: object, lines: Sequence[str], form: Form) -> None:
         case Form.YAML:
             from serai.spec.write import to_yaml
 
-            write([to_yaml(plain(value)).rstrip()])
+            write([to_yaml(plain(value)).removesuffix("\n")])
 
 
 def confirm(question: str, yes: bool) -> None:

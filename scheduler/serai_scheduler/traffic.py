@@ -47,6 +47,9 @@ class Counts:
         )
 
 
+NOTHING = Counts()
+
+
 @dataclass
 class _Gateway:
     first_at_s: float
@@ -117,7 +120,7 @@ class TrafficBook:
         for version in reading.versions:
             by_api.setdefault(version.api, []).append(version)
         for key, counts in after.items():
-            self._count(key, counts.plus(before.get(key, Counts()), -1), is_new=known is None)
+            self._count(key, counts, before.get(key, NOTHING), is_new=known is None)
         begins = known is not None and known.reading.run != reading.run and not reading.revisions
         carried_out = known.carried_out if known is not None and begins else reading.revisions
         first_at_s = known.first_at_s if known is not None else now_s
@@ -125,9 +128,12 @@ class TrafficBook:
         self._speechless.pop(node, None)
         self._sample(now_s)
 
-    def _count(self, key: Key, more: Counts, is_new: bool) -> None:
+    def _count(self, key: Key, counts: Counts, before: Counts, is_new: bool) -> None:
         api, version = key
         series = self._series.setdefault(api, {}).setdefault(version, _Series())
+        if counts == before:  # as of most versions in any second
+            return
+        more = counts.plus(before, -1)
         if is_new:
             series.before = series.before.plus(more)
         else:

@@ -106,11 +106,11 @@ class Wishes:
         then; the reason that lies in its place is of that work.
         """
         path = self._folder / name
-        until_s = self._clock.now() + GIVE_UP_AFTER_S
         try:
             wish = await asyncio.to_thread(read_wish, path)
             if wish is None:
                 return None
+            until_s = self._clock.now() + GIVE_UP_AFTER_S
             with contextlib.suppress(OSError):
                 path.with_name(name + FAILED_SUFFIX).unlink()
             while True:

@@ -13,6 +13,8 @@ from serai_cli.whereabouts import ENDPOINT_FILE, LOCK_FILE, forget, remember
 
 TOKEN_FILE = "admin-token"
 TOKEN_BYTES = 32
+PROBE_FILE = ".probe"
+NEW_RULES = ".gitignore.new"
 LEFT_OUT = "# by serai: the folder holds a token, and belongs to no project around it\n*\n"
 
 
@@ -36,9 +38,8 @@ class DataFolder:
         """Take the folder for writing; ConfigError says who holds it, or why it cannot be had."""
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if not any(self.path.iterdir()):  # else it may be a project's, with rules of its own
-                (self.path / ".gitignore").write_text(LEFT_OUT)
-            probe = self.path / ".probe"
+            self._keep_out_of_bundles()
+            probe = self.path / PROBE_FILE
             probe.write_bytes(b"x" * 4096)
             probe.unlink(missing_ok=True)  # another start may have had the same thought
             self.lock()
@@ -49,6 +50,16 @@ class DataFolder:
                 f"cannot write to the data folder {self.path}: {error.strerror}; "
                 "choose another with --data-dir"
             ) from error
+
+    def _keep_out_of_bundles(self) -> None:
+        """Give a fresh folder its rules; one that holds more may be a project's, with its own.
+
+        What a start that failed, or `serai down`, left does not count.
+        """
+        if all(path.name in (LOCK_FILE, PROBE_FILE, NEW_RULES) for path in self.path.iterdir()):
+            new = self.path / NEW_RULES
+            new.write_text(LEFT_OUT)
+            new.replace(self.path / ".gitignore")  # whole or not at all, also on a full disk
 
     def lock(self) -> None:
         """Take the folder, without a need for room on its disk; ConfigError says who holds it."""

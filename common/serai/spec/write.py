@@ -1,5 +1,6 @@
 """Writes values as YAML that is read alike by the rules of YAML 1.1 and of 1.2."""
 
+import re
 from typing import Any
 
 import yaml
@@ -7,6 +8,12 @@ import yaml
 from serai.spec.nodes import resolve
 
 _BREAKS = "\x85\u2028\u2029\ufeff"
+_NUMBER = re.compile(
+    r"[-+]?(?:0o[0-7]+|0x[0-9a-fA-F]+|(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?)"
+)
+"""Numbers of YAML 1.2's core schema of any length, with signs where only some readers take them."""
+_SHORT_BOOLEANS = frozenset("yYnN")
+"""Of YAML 1.1; PyYAML takes them for text, others do not."""
 
 
 class _Dumper(yaml.SafeDumper):
@@ -14,7 +21,8 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    style = None if isinstance(resolve(text), str) else "'"
+    plain = isinstance(resolve(text), str) and text not in _SHORT_BOOLEANS
+    style = None if plain and not _NUMBER.fullmatch(text) else "'"
     if any(mark in text for mark in _BREAKS):
         style = '"'  # it would write them as they are, and read them as the end of a line
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)

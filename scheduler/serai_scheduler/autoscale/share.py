@@ -71,7 +71,7 @@ def share(claims: Sequence[Claim], places: Mapping[str, int]) -> dict[str, Grant
     ordered = sorted(claims, key=lambda claim: claim.name)
     book = _Book(ordered, places)
     full: set[int] = set()
-    for _, _, at in _turns(ordered):
+    for _, _, at in _turns(ordered, places):
         if at not in full and not book.give(at):
             full.add(at)  # what does not fit now never will: what is full stays full
     idle, holders = _idle(ordered, book), _Holders(ordered, book)
@@ -81,17 +81,19 @@ def share(claims: Sequence[Claim], places: Mapping[str, int]) -> dict[str, Grant
     }
 
 
-def _turns(claims: Sequence[Claim]) -> Iterator[Turn]:
+def _turns(claims: Sequence[Claim], places: Mapping[str, int]) -> Iterator[Turn]:
     """Return the order in which places are given: least bounds by priority, the rest by gain.
 
-    Who runs already comes a rank earlier among equals, so that equals do not swap places.
+    Who runs already comes a rank earlier among equals, so that equals do not swap places. Nobody
+    has more turns than replicas that fit were it alone, however many it wants.
     """
     firsts = [_first_gain(claim) for claim in claims]
     raised = _raised(claims, firsts)
     least: list[Turn] = []
     more: list[Turn] = []
     for at, (claim, first) in enumerate(zip(claims, firsts, strict=True)):
-        target, runs = claim.target, sum(claim.running.values())
+        fits = sum(places.get(pool, 0) // claim.size for pool in set(claim.pools))
+        target, runs = min(claim.target, fits), sum(claim.running.values())
         sure, urgency = min(claim.least, target), -claim.priority
         least += [(urgency, number - (number <= runs), at) for number in range(1, sure + 1)]
         ratio = math.exp(-claim.slots / claim.load) if claim.load > 0.0 else 0.0
@@ -140,8 +142,8 @@ class _Book:
         self.free = dict(places)
         self.given: list[dict[str, int]] = [{} for _ in claims]
         self._size = [claim.size for claim in claims]
-        self._in: dict[str, dict[int, None]] = {pool: {} for pool in places}
-        """Who has places of a pool, in the order in which they came."""
+        self._in: dict[str, set[int]] = {pool: set() for pool in places}
+        """Who has places of a pool."""
         self._allowed = [
             [pool for pool in sorted(set(claim.pools)) if pool in places] for claim in claims
         ]
@@ -179,7 +181,7 @@ class _Book:
 
     def there(self, pool: str) -> Set[int]:
         """Return who has places of a pool."""
-        return self._in.get(pool, {}).keys()
+        return self._in.get(pool, set())
 
     def _enter(self, at: int, pool: str, size: int) -> None:
         self.free[pool] -= size
@@ -188,14 +190,14 @@ class _Book:
             given[pool] += 1
         else:
             given[pool] = 1
-            self._in[pool][at] = None
+            self._in[pool].add(at)
 
     def _leave(self, at: int, pool: str) -> None:
         self.free[pool] += self._size[at]
         self.given[at][pool] -= 1
         if not self.given[at][pool]:
             del self.given[at][pool]
-            del self._in[pool][at]
+            self._in[pool].remove(at)
 
     def _make_room(self, at: int) -> bool:
         """Move others along the shortest way from an allowed pool to one with free places."""
@@ -205,7 +207,7 @@ class _Book:
         came: dict[str, tuple[int, str] | None] = dict.fromkeys(queue)
         needed = dict.fromkeys(queue, size)
         for pool in queue:  # grows while it is read
-            for other in self._in[pool]:
+            for other in sorted(self._in[pool]):
                 if self.free[pool] + sizes[other] < needed[pool]:
                     continue
                 for beyond in self._allowed[other]:

@@ -11,7 +11,7 @@ whole() {
   done
 }
 ask() {
-  part=$folder/.new-$name.$$
+  part=$folder/.new-$name.$NOMAD_ALLOC_ID.$$
   mkdir -p "$folder" && printf %s "$wish" >"$part" && mv -f "$part" "$folder/$name"
 }
 waited=0
@@ -22,8 +22,8 @@ fi
 ask || echo "cannot ask this node's agent in $folder" >&2
 until whole "$@"; do
   if [ ! -e "$folder/$name" ]; then
-    if [ -e "$folder/$name@FAILED@" ]; then
-      cat "$folder/$name@FAILED@" >&2
+    if why=$(cat "$folder/$name@FAILED@" 2>/dev/null); then
+      printf '%s\\n' "$why" >&2
       exit 1
     fi
     ! whole "$@" || break

@@ -144,6 +144,8 @@ def test_a_policy_of_one_s_own_begins_anew_with_another_delay() -> None:
     def rule(policy: str, delay_s: float, limit: str = "1") -> Autoscaling:
         return rule_of(Autoscaling(policy=policy, down=Down(limit=limit, delay=Duration(delay_s))))
 
+    limited = Autoscaling(policy="mine:factory", down=Down(limit="1"))
+    assert rule_of(limited) == rule_of(Autoscaling(policy="mine:factory")), "none is told"
     assert rule("mine:factory", 60) != rule("mine:factory", 90), "it is told once"
     assert rule("mine:factory", 60) == rule("mine:factory", 60, "2")
     assert rule("serai", 60) == rule("serai", 90)

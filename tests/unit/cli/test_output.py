@@ -4,7 +4,8 @@ import io
 
 import pytest
 
-from serai_cli.output import Redrawn
+from serai_cli.forms import Form
+from serai_cli.output import Redrawn, show
 
 
 class Terminal(io.StringIO):
@@ -42,3 +43,10 @@ def test_more_lines_than_the_terminal_has_are_cut_at_its_end(
     Redrawn(stream).draw([str(n) for n in range(10)])
     shown = stream.getvalue().count("\n")
     assert shown == 4 and "(7 more lines; make the window higher)" in stream.getvalue()
+
+
+def test_yaml_keeps_a_space_at_the_end_of_its_last_text(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show({"key": "a\xa0"}, [], Form.YAML)
+    assert capsys.readouterr().out == "key: a\xa0\n"

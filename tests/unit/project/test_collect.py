@@ -47,6 +47,18 @@ def test_leaves_out_a_data_folder_of_serai_with_its_token(tmp_path: Path) -> Non
     assert paths(tmp_path) == ["predictor.py"]
 
 
+def test_a_first_start_on_a_full_disk_leaves_no_token_in_bundles_later(tmp_path: Path) -> None:
+    write(tmp_path, "predictor.py")
+    write(tmp_path, "data/.gitignore.new", "")  # what a full disk left of the rules
+    data = DataFolder(tmp_path / "data")
+    data.lock()  # as `serai down` does
+    data.release()
+    data.hold()
+    assert data.token()
+    data.release()
+    assert paths(tmp_path) == ["predictor.py"]
+
+
 def test_a_data_folder_that_held_something_gets_no_rules(tmp_path: Path) -> None:
     write(tmp_path, "predictor.py")
     data = DataFolder(tmp_path)

@@ -76,6 +76,15 @@ def test_what_is_written_as_yaml_is_read_as_it_was(value: object) -> None:
     assert plain(node) == value
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["12e34567", "1e00012", "1.5e12345", "-0o7", "0o" + "7" * 23, "9" * 400 + "e5", "y", "N"],
+)
+def test_what_only_other_readers_take_for_no_text_is_quoted(text: str) -> None:
+    """The core schema of YAML 1.2 bounds no number; that of 1.1 has booleans of one letter."""
+    assert to_yaml({"key": text}) == f"key: '{text}'\n"
+
+
 def test_places_count_from_one() -> None:
     (node,), _ = parse("a: 1\nb:\n  - é: x\n", "f")
     assert isinstance(node, Mapping)
