@@ -181,7 +181,7 @@ token_file = "{consul_token_file}"
 
 
 LEASE = "[lease]\nttl_s = 6.0\nmargin_s = 2.0\nlock_delay_s = 0.1\n"
-SHORT_LEASE = "[lease]\nttl_s = 1.0\nmargin_s = 0.3\nlock_delay_s = 0.1\n"
+SHORT_LEASE = "[lease]\nttl_s = 2.0\nmargin_s = 0.5\nlock_delay_s = 0.1\n"
 LONG_LEASE = "[lease]\nttl_s = 20.0\nmargin_s = 3.0\nlock_delay_s = 0.1\n"
 
 

@@ -63,12 +63,17 @@ def test_a_link_is_slowed_also_for_what_is_connected_already(tmp_path: Path) -> 
         echo.start()
         until(lambda: reaches(one, two.address))
         with socket.create_connection((two.address, 9000), 2) as connected:
-            assert round_trip_s(connected) < SLOW_S
+            assert quickest_s(connected) < SLOW_S
             with two.slowed(SLOW_S):
-                assert 2 * SLOW_S < round_trip_s(connected) < 6 * SLOW_S
+                assert 2 * SLOW_S < quickest_s(connected) < 6 * SLOW_S
                 assert reaches(one, two.address)
-            assert round_trip_s(connected) < SLOW_S
+            assert quickest_s(connected) < SLOW_S
         echo.kill()
+
+
+def quickest_s(connected: socket.socket) -> float:
+    """Return the least of several round trips: a busy machine makes any one of them longer."""
+    return min(round_trip_s(connected) for _ in range(5))
 
 
 def round_trip_s(connected: socket.socket) -> float:

@@ -137,6 +137,12 @@ async def clients(consul_agent: ConsulAgent) -> AsyncIterator[tuple[ConsulClient
         yield one, two
 
 
+async def renew(lease: ConsulLease) -> None:
+    while True:
+        await lease.renew()
+        await SystemClock().sleep(SHORT.renew_period_s)
+
+
 async def ended(*tasks: "asyncio.Task[None]") -> None:
     for task in tasks:
         task.cancel()
@@ -176,10 +182,12 @@ async def test_a_leader_that_does_not_know_of_its_end_changes_nothing(
         for client, kind in zip(clients, (DELUDED, SHORT), strict=True)
     )
     assert await old.lease.acquire(5)
-    acting = asyncio.create_task(old.act())  # and nobody renews its lease
+    renewing = asyncio.create_task(renew(old.lease))
+    acting = asyncio.create_task(old.act())
     await auntil(lambda: old.ticks)
     await old.deploy(1)
     await auntil(lambda: engine.starts)
+    await ended(renewing)  # from here on nobody does
     leading = asyncio.create_task(new.lead())
     await auntil(lambda: new.ticks, 10.0)
     engine.open = True

@@ -84,7 +84,7 @@ async def test_a_full_queue_is_429_and_a_waiting_too_long_503(
     one: Edge, client: aiohttp.ClientSession
 ) -> None:
     backend = await one.backend("x")
-    tight = route(queue_limit=1, queue_timeout_s=1)
+    tight = route(queue_limit=1, queue_timeout_s=5)
     await one.gateway.apply([tight], [backend.server(capacity=1)])
     running = asyncio.create_task(get(client, f"{one.url}/iris/wait"))
     await auntil(lambda: len(backend.seen) == 1)

@@ -140,13 +140,13 @@ async def test_a_scheduler_that_does_not_answer_costs_one_report(
 ) -> None:
     there, url = scheduler
     there.open.clear()
-    async with sending(url, deadline_s=0.1) as (sink, kept):
+    async with sending(url, deadline_s=1.0) as (sink, kept):
         await sink.send(numbered(1))
         await auntil(lambda: kept.outcomes == ["failed"])
         there.open.set()
         await sink.send(numbered(2))
-        await auntil(lambda: 2 in there.taken)
-    assert kept.outcomes == ["failed", "sent"]
+        await auntil(lambda: kept.outcomes == ["failed", "sent"])
+    assert 2 in there.taken
 
 
 async def test_a_scheduler_with_a_certificate_of_another_ca_is_told_with_what_to_do(
@@ -174,7 +174,7 @@ async def test_a_scheduler_says_which_demand_it_lacks_and_a_new_one_lacks_all(
     scheduler: tuple[Scheduler, str],
 ) -> None:
     there, url = scheduler
-    async with sending(url, deadline_s=0.2) as (sink, kept):
+    async with sending(url, deadline_s=1.0) as (sink, kept):
         assert sink.demand_since == 0
         await sink.send(numbered(1))
         await auntil(lambda: kept.outcomes == ["sent"])

@@ -208,8 +208,10 @@ async def test_a_loop_that_blocks_while_it_drains_does_not_keep_it_from_ending(
     tmp_path: Path,
 ) -> None:
     with served("waiting_async", tmp_path) as runtime:
-        blocking = asyncio.create_task(ask(runtime.url, {"name": "block"}))
         held = asyncio.create_task(ask(runtime.url, {"name": "a"}))
+        await auntil(lambda: (tmp_path / "began-a").exists())
+        blocking = asyncio.create_task(ask(runtime.url, {"name": "block"}))
+        await auntil(lambda: (tmp_path / "blocks").exists())
         runtime.process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(runtime.process.wait, 10) == 0
         await asyncio.gather(blocking, held, return_exceptions=True)

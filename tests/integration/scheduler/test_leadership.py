@@ -31,6 +31,7 @@ class Stage:
         self.acting: set[int] = set()
         self.turns: list[int] = []
         self.both = False
+        self.left_at_s = 0.0
 
     @contextmanager
     def entered(self, number: int) -> Iterator[None]:
@@ -41,6 +42,7 @@ class Stage:
             yield
         finally:
             self.acting.discard(number)
+            self.left_at_s = SystemClock().now()
 
     async def act(self, number: int) -> None:
         with self.entered(number):
@@ -100,7 +102,7 @@ async def test_an_error_of_the_work_gives_the_lease_back_and_passes_through() ->
     with pytest.raises(RuntimeError, match="broken"):
         await lead(first, SystemClock(), SHORT, fail, Random(1))
     async with contending([second], SHORT, stage):
-        await auntil(lambda: stage.acting, 0.3)
+        await auntil(lambda: stage.acting)
 
 
 @pytest.mark.engines
@@ -117,12 +119,16 @@ async def test_a_leader_stops_while_consul_stands_still_and_goes_on_after(tmp_pa
             ]
             async with contending(leases, SHORT, stage):
                 await auntil(lambda: stage.acting)
+                began_s = SystemClock().now()
                 agent.pause()
-                await auntil(lambda: not stage.acting, SHORT.ttl_s)
+                await auntil(lambda: not stage.acting)
+                assert stage.left_at_s - began_s <= SHORT.ttl_s
                 agent.resume()
                 await auntil(lambda: stage.acting, 20.0)
+                began_s = SystemClock().now()
                 agent.kill()
-                await auntil(lambda: not stage.acting, SHORT.ttl_s)
+                await auntil(lambda: not stage.acting)
+                assert stage.left_at_s - began_s <= SHORT.ttl_s
                 agent.start()
                 await auntil(lambda: stage.acting, 20.0)
     assert not stage.both

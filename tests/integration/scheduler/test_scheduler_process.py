@@ -35,7 +35,7 @@ from tests.support.wait import auntil
 
 pytestmark = pytest.mark.engines
 
-TTL_S = 1.0
+TTL_S = 2.0
 START_LIMIT_S = 20.0
 
 

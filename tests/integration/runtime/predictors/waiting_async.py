@@ -13,6 +13,7 @@ class Predictor:
     async def predict(self, payload: dict[str, Any]) -> Any:
         name = payload["name"]
         if name == "block":
+            (self.folder / "blocks").touch()
             threading.Event().wait(60)
         if name == "cancel":
             raise asyncio.CancelledError
