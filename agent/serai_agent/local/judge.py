@@ -41,7 +41,7 @@ def state_of(facts: Facts) -> tuple[ReplicaState, str]:
         waited_s = facts.now_s - facts.step.since_s
         so_far = f", {waited_s:.0f} s so far" if waited_s >= 1 else ""
         return ReplicaState.PENDING, facts.step.text + so_far
-    up = sum(1 for health in facts.health if health.up)
+    up = sum(health.up and serves(facts.status, index) for index, health in enumerate(facts.health))
     if up and (facts.was_ready or up == len(facts.health)):
         partly = f"{up} of {len(facts.health)} processes ready" if up < len(facts.health) else ""
         told = (partly, _last_end(facts.status, facts.wall_s))

@@ -20,7 +20,7 @@ from serai.probe import Prober
 from serai.readiness import Verdict
 from serai.tasks import cancelled
 from serai_agent.local.body import Body
-from serai_agent.local.folder import Order, Ready, ReplicaFolder
+from serai_agent.local.folder import Order, Ready, ReplicaFolder, RuntimeStatus
 from serai_agent.local.health import Health, after, probe_period_s
 from serai_agent.local.judge import End, Facts, Step, loads, serves, state_of
 from serai_agent.local.logline import Source
@@ -91,12 +91,13 @@ class LocalReplica:
         """Return the replica as it is now."""
         if self._final is not None:
             return self._final
-        state, reason = state_of(self._facts())
-        status = self._body.status()
+        facts = self._facts()
+        state, reason = state_of(facts)
+        status = facts.status
         return msgspec.structs.replace(
             self._record(state, reason),
             restarts=sum(p.restarts for p in status.processes) if status is not None else 0,
-            servers=self._ready_servers(),
+            servers=self._ready_servers(status),
         )
 
     def stop(self, grace_s: float) -> None:
@@ -133,10 +134,9 @@ class LocalReplica:
             ready_at_s=self._ready_at_s,
         )
 
-    def _ready_servers(self) -> tuple[Server, ...]:
+    def _ready_servers(self, status: RuntimeStatus | None) -> tuple[Server, ...]:
         if self._grace_s is not None or self._step is not None:
             return ()
-        status = self._body.status()
         return tuple(
             server
             for index, server in enumerate(self._body.servers())
@@ -145,11 +145,21 @@ class LocalReplica:
 
     def _note(self) -> None:
         """Tell the engine's owner when something changed that matters to routing."""
+        self._note_ready()
         view = self.view()
         shown = (view.state, view.servers, view.restarts)
         if shown != self._shown:
             self._shown = shown
             self._around.changed()
+
+    def _note_ready(self) -> None:
+        """Keep the time at which all of its servers are listed, the first time that they are."""
+        if self._ready_at_s is not None or not self._health:
+            return
+        if len(self._ready_servers(self._body.status())) == len(self._health):
+            self._ready_at_s = self._around.clock.wall()
+            with contextlib.suppress(Unavailable):  # it only matters to a later engine
+                self._folder.write("ready.json", wire.encode(Ready(at_s=self._ready_at_s)))
 
     # Its life ------------------------------------------------------------------------------------
 
@@ -322,9 +332,4 @@ class LocalReplica:
     def _heed(self, index: int, verdict: Verdict, said: str) -> None:
         failures = self.order.version.content.readiness.failures
         self._health[index] = after(self._health[index], verdict, failures, said=said)
-        all_up = all(health.up for health in self._health)
-        if all_up and self._ready_at_s is None and self._grace_s is None:
-            self._ready_at_s = self._around.clock.wall()
-            with contextlib.suppress(Unavailable):  # it only matters to a later engine
-                self._folder.write("ready.json", wire.encode(Ready(at_s=self._ready_at_s)))
         self._note()

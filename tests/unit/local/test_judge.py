@@ -57,6 +57,14 @@ def test_its_states_follow_its_answers() -> None:
     assert state_of(facts(UP, stopping=True))[0] is ReplicaState.DRAINING
 
 
+def test_a_server_that_answers_before_all_containers_run_makes_nothing_ready() -> None:
+    """It is not listed yet: what is ready and lists none would take traffic to nowhere."""
+    assert state_of(facts(UP, phase="starting")) == (ReplicaState.STARTING, "")
+    assert state_of(facts(UP, phase="ready")) == (ReplicaState.READY, "")
+    again = state_of(facts(UP, phase="ended", was_ready=True))
+    assert again == (ReplicaState.LOADING, "not ready any more: ended")
+
+
 def test_a_replica_that_serves_again_tells_for_a_while_how_its_process_ended() -> None:
     ends = (
         None,
