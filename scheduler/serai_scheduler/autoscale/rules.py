@@ -56,7 +56,7 @@ def metric_need(scaling: Autoscaling, standing: int) -> MetricNeed | None:
 def rule_of(scaling: Autoscaling) -> Autoscaling:
     """Return what a policy is made from: another rule begins anew, other bounds do not."""
     # One of the user's own is told of the delay when it is made.
-    down = None if scaling.policy in POLICIES or scaling.down is None else scaling.down.delay
+    told = None if scaling.policy in POLICIES or scaling.down is None else scaling.down.delay
     return Autoscaling(
         policy=scaling.policy,
         target_in_flight=scaling.target_in_flight,
@@ -64,7 +64,7 @@ def rule_of(scaling: Autoscaling) -> Autoscaling:
         hold=scaling.hold,
         headroom=scaling.headroom,
         metric=scaling.metric,
-        down=None if down is None else Down(delay=down),
+        down=None if told is None else Down(delay=told),
         cortex=scaling.cortex,
     )
 

@@ -22,6 +22,7 @@ from tests.support.wait import auntil
 
 QUICK = LeaseSettings(ttl_s=0.3, margin_s=0.1, lock_delay_s=0.05)
 SHORT = LeaseSettings(ttl_s=1.0, margin_s=0.3, lock_delay_s=0.2)
+LONG = LeaseSettings(ttl_s=60.0, margin_s=3.0, lock_delay_s=0.2)
 
 
 class Stage:
@@ -94,15 +95,15 @@ async def test_whatever_fails_there_is_one_leader_at_most_and_one_in_the_end(see
 
 async def test_an_error_of_the_work_gives_the_lease_back_and_passes_through() -> None:
     board, stage = LeaseBoard(), Stage()
-    first, second = (MemoryLease(board, SystemClock(), SHORT) for _ in range(2))
+    first, second = (MemoryLease(board, SystemClock(), LONG) for _ in range(2))
 
     async def fail() -> None:
         raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="broken"):
-        await lead(first, SystemClock(), SHORT, fail, Random(1))
-    async with contending([second], SHORT, stage):
-        await auntil(lambda: stage.acting)
+        await lead(first, SystemClock(), LONG, fail, Random(1))
+    async with contending([second], LONG, stage):
+        await auntil(lambda: stage.acting, what="it was kept until its time to live was over")
 
 
 @pytest.mark.engines
