@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import psutil
 
@@ -23,6 +24,7 @@ PER_DEPLOY = 40
 UPDATES = 5
 QUIET_S = 30.0
 LIMIT_S = 900.0
+MOST_TOLD = 5
 SERVER = """\
 import os
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -101,27 +103,48 @@ def deploy(cluster: Machine, project: Path, wait: bool) -> None:
 def all_ready(cluster: Machine, count: int, ready: dict[str, int]) -> bool:
     """Say whether so many APIs are live, and some have as many ready replicas as they should."""
     apis = cluster.operator.statuses()
-    live = [one for one in apis.values() if one["state"] in ("live", "idle")]
-    return len(live) == count and all(apis[name]["ready"] == n for name, n in ready.items())
+    return len(apis) == count and not _late(apis, ready)
+
+
+def missing(cluster: Machine, count: int, ready: dict[str, int]) -> str:
+    """Tell how many APIs there are and which of them are not as `all_ready` wants them."""
+    apis = cluster.operator.statuses()
+    late = _late(apis, ready)
+    told = "".join(f"\n{one['name']}: {one['state']}: {one['reason']}" for one in late[:MOST_TOLD])
+    return f"{len(apis)} of {count} APIs, {len(late)} of them not ready:{told}"
+
+
+def _late(apis: dict[str, Any], ready: dict[str, int]) -> list[Any]:
+    return [
+        one
+        for name, one in apis.items()
+        if one["state"] not in ("live", "idle") or one["ready"] != ready.get(name, one["ready"])
+    ]
 
 
 def measure(cluster: Machine, folder: Path) -> dict[str, Figure]:
     meter = Meter(cluster)
     full = dict.fromkeys(REAL_NAMES, REPLICAS)
 
+    def wait_for_all(ready: dict[str, int]) -> None:
+        until(
+            lambda: all_ready(cluster, APIS, ready),
+            LIMIT_S,
+            lambda: missing(cluster, APIS, ready),
+        )
+
     def deploy_all() -> None:
         names = REAL_NAMES + MOCK_NAMES
         for place in range(0, APIS, PER_DEPLOY):
             project = write_project(folder / f"p{place}", names[place : place + PER_DEPLOY])
             deploy(cluster, project, wait=False)
-        until(lambda: all_ready(cluster, APIS, full), LIMIT_S, "not all APIs are live")
+        wait_for_all(full)
 
     def scale(to: int) -> None:
         for name in REAL_NAMES:
             done = cluster.operator.run("scale", name, "--replicas", str(to))
             assert done.returncode == 0, done.stderr
-        wanted = dict.fromkeys(REAL_NAMES, to)
-        until(lambda: all_ready(cluster, APIS, wanted), LIMIT_S, f"not scaled to {to}")
+        wait_for_all(dict.fromkeys(REAL_NAMES, to))
 
     def delete_all() -> None:
         for name in cluster.operator.statuses():
