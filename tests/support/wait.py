@@ -17,8 +17,7 @@ def until(probe: Callable[[], T], within_s: float = 10.0, what: str | Callable[[
     deadline_s = time.monotonic() + within_s
     while not (answer := probe()):
         if time.monotonic() >= deadline_s:
-            told = what if isinstance(what, str) else what()
-            raise AssertionError(told or f"not within {within_s} s: {probe}")
+            raise AssertionError(_told(what) or f"not within {within_s} s: {probe}")
         time.sleep(PERIOD_S)
     return answer
 
@@ -36,7 +35,9 @@ def let_pass(seconds: float) -> None:
     time.sleep(max(0.0, seconds))
 
 
-async def auntil(probe: Callable[[], Any], within_s: float = 10.0, what: str = "") -> Any:
+async def auntil(
+    probe: Callable[[], Any], within_s: float = 10.0, what: str | Callable[[], str] = ""
+) -> Any:
     """Like `until`, for a plain or async probe, without blocking the loop."""
     deadline_s, late = time.monotonic() + within_s, False
     while True:
@@ -45,6 +46,10 @@ async def auntil(probe: Callable[[], Any], within_s: float = 10.0, what: str = "
             answer = await answer
         if answer:
             return answer
-        assert not late, what or f"not within {within_s} s: {probe}"
+        assert not late, _told(what) or f"not within {within_s} s: {probe}"
         late = time.monotonic() >= deadline_s  # once more: a stall holds up what is due, too
         await asyncio.sleep(PERIOD_S)
+
+
+def _told(what: str | Callable[[], str]) -> str:
+    return what if isinstance(what, str) else what()

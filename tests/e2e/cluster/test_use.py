@@ -46,7 +46,7 @@ def test_processor_and_memory_of_processes_and_containers_are_told(
     )
     assert done.returncode == 0, done.stdout + done.stderr + machine.scheduler.log()
     for name in APIS:
-        until(lambda n=name: is_busy(use_of(machine, n)), 20.0, machine.agent.log())  # type: ignore[misc]
+        until(lambda n=name: is_busy(use_of(machine, n)), 20.0, machine.agent.log)  # type: ignore[misc]
         replica = use_of(machine, name)["replica"]["id"]
         metrics = machine.agent.metrics()
         assert f'serai_agent_replica_cpu_used_cores{{replica="{replica}"}}' in metrics

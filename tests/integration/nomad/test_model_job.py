@@ -75,7 +75,7 @@ async def test_a_gateway_takes_a_model_of_plain_nomad(
                     return (await get(client, f"{gateway.url}/iris"))[0] == 200
                 return False
 
-            await auntil(answered, 40.0, gateway.log())
+            await auntil(answered, 40.0, gateway.log)
     (service,) = nomad.passing("iris")
     assert service["Meta"]["replica"] == "iris.v1.0"
     assert service["Meta"]["capacity"] == str(CAPACITY)

@@ -83,9 +83,9 @@ async def drained(agent: SeraiAgent) -> None:
     assert agent.haproxy() is None
 
 
-async def test_a_rolling_restart_loses_nothing_that_the_other_can_take(tmp_path: Path) -> None:
-    backend = Backend("one")
-    await backend.start()
+async def test_a_rolling_restart_loses_nothing_that_the_other_can_take(
+    tmp_path: Path, backend: Backend
+) -> None:
     with consul(tmp_path / "consul") as there, agents(tmp_path, there, "a", "b") as both:
         async with Orders(there.port) as orders, aiohttp.ClientSession() as session:
             await serving(orders, backend, both, capacity=8)
@@ -107,7 +107,6 @@ async def test_a_rolling_restart_loses_nothing_that_the_other_can_take(tmp_path:
                     await asyncio.to_thread(agent.start)
                     await auntil(lambda: all_pass(orders, both), 20.0)
                 await auntil(lambda: load.answered.get(both[1].gateway, 0) > 100)
-    await backend.stop()
     assert load.lost == []
     assert min(load.answered.values()) > 100
 
@@ -117,9 +116,9 @@ async def _only_others(dns: int, agent: SeraiAgent) -> bool:
     return bool(found) and agent.gateway not in found
 
 
-async def test_a_drain_that_is_broken_off_leaves_haproxy_serving(tmp_path: Path) -> None:
-    backend = Backend("one")
-    await backend.start()
+async def test_a_drain_that_is_broken_off_leaves_haproxy_serving(
+    tmp_path: Path, backend: Backend
+) -> None:
     with consul(tmp_path / "consul") as there, agents(tmp_path, there, "a") as (one,):
         async with Orders(there.port) as orders, aiohttp.ClientSession() as session:
             await serving(orders, backend, [one])
@@ -140,7 +139,6 @@ async def test_a_drain_that_is_broken_off_leaves_haproxy_serving(tmp_path: Path)
             assert await asyncio.to_thread(process.wait, 40) == 0
             process.communicate()
             assert one.haproxy() is None
-    await backend.stop()
 
 
 async def _red(session: aiohttp.ClientSession, agent: SeraiAgent) -> bool:

@@ -35,15 +35,6 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-@pytest.fixture
-async def backend() -> AsyncIterator[Backend]:
-    one = Backend("one")
-    await one.start()
-    yield one
-    one.release.set()
-    await one.stop()
-
-
 def answers(
     client: aiohttp.ClientSession, agent: SeraiAgent, status: int = 200, path: str = "/iris"
 ) -> Callable[[], Awaitable[bool]]:
@@ -70,8 +61,10 @@ async def serving(
     await orders.order(route(epoch=orders.epoch, queue_limit=1000))
     await orders.register(backend.server(capacity=capacity))
     for agent in gateways:
-        await auntil(partial(asyncio.to_thread, agent.ready), 20.0, agent.log())
-    await auntil(lambda: all_pass(orders, gateways))
+        await auntil(partial(asyncio.to_thread, agent.ready), 20.0, agent.log)
+    await auntil(
+        lambda: all_pass(orders, gateways), what=lambda: "\n".join(one.log() for one in gateways)
+    )
 
 
 async def all_pass(orders: Orders, gateways: list[SeraiAgent]) -> bool:
