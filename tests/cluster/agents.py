@@ -13,6 +13,7 @@ from urllib.request import Request, urlopen
 
 from tests.support.certificates import Tls
 from tests.support.ports import free_port
+from tests.support.stopping import stand_still
 from tests.support.wait import until
 
 PROGRAMS = Path(__file__).parents[2] / ".engine" / "bin"
@@ -51,7 +52,7 @@ class Agent:
     def pause(self) -> None:
         """Let it stand still, as a process on an overloaded machine does."""
         assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
+        stand_still(self.process.pid)
 
     def resume(self) -> None:
         """Let it go on after a pause."""

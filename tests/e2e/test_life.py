@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.support.ports import free_port
 from tests.support.serai import SERAI, Serai, call, write_predictor
+from tests.support.stopping import stand_still
 from tests.support.wait import until
 
 HELLO = """
@@ -65,7 +66,7 @@ def test_what_haproxy_has_not_taken_is_not_said_to_serve(own: Serai, tmp_path: P
     haproxies = [pid for pid in own.processes() if _is_haproxy(pid)]
     assert haproxies
     for pid in haproxies:
-        os.kill(pid, signal.SIGSTOP)
+        stand_still(pid)
     try:
         changed = write_predictor(tmp_path / "again" / "hello", HELLO.replace('"hello"', '"hallo"'))
         assert own.run("deploy", str(changed), "--detach", "-y").returncode == 0

@@ -1,5 +1,6 @@
 """A real Prometheus: what it answers to queries of each kind, and while it hangs or is gone."""
 
+import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from serai_scheduler.autoscale.metric.answers import Answer
 from serai_scheduler.autoscale.metric.prometheus import Prometheus
 from serai_scheduler.autoscale.outside import Outside, OutsideSettings
 from tests.support.prometheus import RunningPrometheus
+from tests.support.stopping import stand_still
 from tests.support.wait import auntil
 
 CONFIG = """
@@ -112,7 +114,7 @@ async def test_a_deploy_is_refused_with_the_words_of_a_real_prometheus(
 
 async def test_a_real_prometheus_that_is_stopped_and_killed(running: RunningPrometheus) -> None:
     async with Prometheus(SystemClock(), running.address) as prometheus:
-        running.process.send_signal(signal.SIGSTOP)
+        await asyncio.to_thread(stand_still, running.process.pid)
         told = await prometheus.ask("sum(jobs_waiting)")
         assert told == Answer(None, "Prometheus gave no answer within 5 s")
         running.process.send_signal(signal.SIGCONT)
