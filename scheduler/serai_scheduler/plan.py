@@ -57,8 +57,8 @@ def plan(world: ApiWorld) -> Outcome:
     if record.deleting_since_s is not None:
         return _delete(world)
     record, events = judge(world, _told(world, counted(world, record)))
-    # Found once: what the drain puts on its list are ready replicas of the surplus. None is started
-    # in their place, and the rest of the surplus stays what it was.
+    # Found once: what the drain puts on its list is a part of the surplus. None is started in its
+    # place, and the rest of the surplus stays what it was.
     standings = _standings(world, record)
     surplus = _surplus(world, record, standings)
     record = _drain(world, record, surplus)
@@ -199,8 +199,8 @@ def _restart_at_s(world: ApiWorld, version: str) -> float:
 
 
 def _drain(world: ApiWorld, record: ApiRecord, surplus: Sequence[Replica]) -> ApiRecord:
-    """Put the ready replicas that are to go on the draining list."""
-    leaving = [r for r in surplus if r.state is ReplicaState.READY]
+    """Put those that are to go and may have requests on the draining list."""
+    leaving = [r for r in surplus if _may_be_busy(world, r)]
     if not leaving:
         return record
     revision = record.revision + 1
@@ -222,7 +222,7 @@ def _surplus(world: ApiWorld, record: ApiRecord, standings: Sequence[Standing]) 
     surplus: list[Replica] = []
     for one in standings:
         if len(one.live) > one.wanted:
-            surplus += sorted(one.live, key=_usefulness)[: len(one.live) - one.wanted]
+            surplus += _least_useful(world, one.live)[: len(one.live) - one.wanted]
         if one.displaced:
             surplus += _dispensable(world, one)
     for old in record.retiring:
@@ -232,17 +232,39 @@ def _surplus(world: ApiWorld, record: ApiRecord, standings: Sequence[Standing]) 
 
 
 def _dispensable(world: ApiWorld, one: Standing) -> list[Replica]:
-    """Return which of those on leaving nodes may go: as many as are ready in their place."""
+    """Return which of those on leaving nodes may go: as many as are ready in their place.
+
+    One that is not ready for the moment serves again by and by, so it stays until enough others do.
+    """
     waiting = [r for r in one.displaced if r.node not in world.leaving.overdue]
     ready = sum(r.state is ReplicaState.READY for r in (*one.live, *waiting))
-    useless = sum(r.state is not ReplicaState.READY for r in waiting)
+    enough = ready >= one.wanted
+    unready = [r for r in waiting if r.state is not ReplicaState.READY]
+    useless = sum(enough or not _may_be_busy(world, r) for r in unready)
     overdue = [r for r in one.displaced if r.node in world.leaving.overdue]
-    return overdue + sorted(waiting, key=_usefulness)[: max(0, ready - one.wanted) + useless]
+    return overdue + _least_useful(world, waiting)[: max(0, ready - one.wanted) + useless]
 
 
-def _usefulness(replica: Replica) -> tuple[bool, float, str]:
-    # A replica that is ready is worth more than one that is not; an older one is warmer.
-    return (replica.state is ReplicaState.READY, -replica.created_at_s, replica.id)
+def _least_useful(world: ApiWorld, replicas: Sequence[Replica]) -> list[Replica]:
+    """Return the least useful first: what is ready is worth more, what is older is warmer."""
+
+    def usefulness(one: Replica) -> tuple[bool, bool, float, str]:
+        ready = one.state is ReplicaState.READY
+        return (ready, _may_be_busy(world, one), -one.created_at_s, one.id)
+
+    return sorted(replicas, key=usefulness)
+
+
+def _may_be_busy(world: ApiWorld, replica: Replica) -> bool:
+    """Say whether requests may be in flight on a replica.
+
+    One that was ready before may have them although its check fails for the moment; whether it
+    was, a scheduler that has just begun to lead does not know, but the gateways do.
+    """
+    if replica.state is ReplicaState.READY or replica.ready_at_s is not None or replica.servers:
+        return True
+    unknown = replica.state is ReplicaState.LOADING and not world.gateways.known
+    return unknown or not _idle(world, replica)
 
 
 def _may_drain(world: ApiWorld, old: Retiring) -> bool:
@@ -258,7 +280,7 @@ def _may_drain(world: ApiWorld, old: Retiring) -> bool:
 
 
 def _stops(world: ApiWorld, record: ApiRecord, surplus: Sequence[Replica]) -> list[Stop]:
-    """Stop what has drained, and at once what never took traffic."""
+    """Stop what has drained, and at once what has no traffic."""
     stops = [
         Stop(entry.replica, STOP_GRACE_S)
         for entry in record.draining
@@ -266,8 +288,7 @@ def _stops(world: ApiWorld, record: ApiRecord, surplus: Sequence[Replica]) -> li
         and replica.state not in ON_ITS_WAY_OUT
         and _drained(world, record, entry, replica)
     ]
-    never_ready = [r for r in surplus if r.state is not ReplicaState.READY]
-    return stops + [Stop(r.id, STOP_GRACE_S) for r in never_ready]
+    return stops + [Stop(r.id, STOP_GRACE_S) for r in surplus if not _may_be_busy(world, r)]
 
 
 def _drained(world: ApiWorld, record: ApiRecord, entry: Draining, replica: Replica) -> bool:

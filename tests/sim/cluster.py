@@ -26,6 +26,8 @@ BROKEN = "broken"
 FLAPS = "flaps"
 """That of one whose replicas get ready, and end `UP_S` later; they fail at the third time."""
 UP_S = 4.0
+BUSY_S = 4.0
+"""How long the check of one that serves fails at most, which ends no request on it."""
 RESTARTS = 2
 
 
@@ -46,6 +48,8 @@ class SimEngine:
 
     def __init__(self, rng: Random, clock: Clock) -> None:
         self.fault_rate = 0.0
+        self.busy_rate = 0.0
+        """How often the check of one that serves begins to fail, each time that it is looked at."""
         self.longest_start_s = 6.0
         self.violations: list[str] = []
         self.starts: Counter[str] = Counter()
@@ -204,6 +208,12 @@ class SimEngine:
                 self._end_again(replica)
             case ReplicaState.READY if self._rng.random() < self.fault_rate / 50:
                 self._fail(replica.id, "killed by SIGKILL")
+            case ReplicaState.READY if self.busy_rate and self._rng.random() < self.busy_rate:
+                self._change(replica.id, state=ReplicaState.LOADING, servers=())
+                self._due_s[replica.id] = self.clock.now() + self._rng.uniform(0.5, BUSY_S)
+            case ReplicaState.LOADING:
+                servers = self._servers(replica)
+                self._change(replica.id, state=ReplicaState.READY, servers=servers)
 
     def _end_again(self, replica: Replica) -> None:
         if replica.restarts >= RESTARTS:
@@ -286,22 +296,25 @@ class SimGateway:
     def _serve(self) -> None:
         draining = {d for route in self._routes.values() for d in route.draining}
         live = {server.id: server for server in self._engine.servers}
+        serving = (ReplicaState.READY, ReplicaState.LOADING)
+        running = {server_id(r.id, 0): r for r in self._engine.replicas if r.state in serving}
         now_s, known = self._engine.clock.now(), self._drains_since_s
         self._drains_since_s = {one: known.get(one, now_s) for one in draining}
+        for name, replica in running.items():
+            ends = self._rng.randint(0, 3) if self._rng.random() < self.ending_rate else 0
+            self._in_flight[name] = max(0, self._in_flight.get(name, 0) - ends)
+            since_s = self._drains_since_s.get(replica.id, now_s)
+            if since_s < now_s and now_s - since_s >= self._routes[replica.api].total_s:
+                self._in_flight[name] = 0  # no request takes longer
         for name, server in live.items():
             takes = self.serving(server.api) == server.version and server.replica not in draining
             queue = self._queued.get((server.api, server.version), 0)
-            ends = self._rng.randint(0, 3) if self._rng.random() < self.ending_rate else 0
-            self._in_flight[name] = max(0, self._in_flight.get(name, 0) - ends)
-            since_s = self._drains_since_s.get(server.replica, now_s)
-            if since_s < now_s and now_s - since_s >= self._routes[server.api].total_s:
-                self._in_flight[name] = 0  # no request takes longer
             if takes or (queue and server.replica not in draining):
                 self._in_flight[name] = self._rng.randint(0, 4)
                 self._queued[server.api, server.version] = max(0, queue - 2)
             if takes and self._rng.random() < 0.2:
                 self._queued[server.api, server.version] = self._rng.randint(1, 6)
-        self._in_flight = {name: n for name, n in self._in_flight.items() if name in live}
+        self._in_flight = {name: n for name, n in self._in_flight.items() if name in running}
 
     def _reading(self) -> GatewayReading:
         return GatewayReading(
@@ -321,9 +334,9 @@ class SimGateway:
     def check_stop(self, replica: Replica, violations: list[str]) -> None:
         """Record a stop that would lose requests."""
         route = self._routes.get(replica.api)
-        if route is None or not replica.servers:
+        if route is None:
             return
-        if replica.id not in route.draining:
+        if replica.servers and replica.id not in route.draining:
             violations.append(f"{replica.id} stopped while it takes new requests")
-        elif any(self._in_flight.get(server.id, 0) for server in replica.servers):
+        elif self._in_flight.get(server_id(replica.id, 0), 0):
             violations.append(f"{replica.id} stopped with requests in flight")

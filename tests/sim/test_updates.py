@@ -122,7 +122,7 @@ class Run:
 @pytest.mark.parametrize("seed", range(60))
 async def test_updates_lose_nothing_and_come_to_rest(seed: int) -> None:
     run = Run(seed)
-    run.engine.fault_rate = 0.15
+    run.engine.fault_rate, run.engine.busy_rate = 0.15, 0.02
     run.gateway.silent_rate = 0.3
     run.gateway.ending_rate = run.rng.choice((0.05, 0.3, 1.0))
     for _ in range(STORM_TICKS):
@@ -130,7 +130,7 @@ async def test_updates_lose_nothing_and_come_to_rest(seed: int) -> None:
             await run.user_does_something()
         await run.tick()
         await run.check_now()
-    run.engine.fault_rate = run.gateway.silent_rate = 0.0
+    run.engine.fault_rate = run.engine.busy_rate = run.gateway.silent_rate = 0.0
     run.gateway.ending_rate = 1.0
     for _ in range(REST_TICKS):
         await run.tick()

@@ -12,7 +12,7 @@ from serai.model import Replica, ReplicaState
 from serai_scheduler.nomad.client import NomadClient
 from serai_scheduler.nomad.endings import in_full
 from serai_scheduler.nomad.names import JobName
-from serai_scheduler.nomad.reading import began_at_s, waited_in_vain
+from serai_scheduler.nomad.reading import began_at_s, still_ready, waited_in_vain
 from serai_scheduler.nomad.snapshot import Seen
 from serai_scheduler.nomad.streams import STREAMS, Stream, tail_of
 from serai_scheduler.nomad.tasks import MAIN_TASK, WAITING_TASK
@@ -81,6 +81,8 @@ class Memory:
         if replica.state is ReplicaState.READY:
             self._ready.setdefault(name, _Ready(self._clock.wall(), replica.restarts))
         ready = self._ready.get(name)
+        if ready is not None:
+            replica = still_ready(replica)
         return msgspec.structs.replace(
             replica,
             ready_at_s=ready.at_s if ready is not None else None,

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from serai.model import TERMINAL, Exit, Replica, ReplicaState, Server
 from serai_scheduler.nomad.driver_words import in_words, is_progress
 from serai_scheduler.nomad.names import JobName, replica_id
@@ -55,6 +57,13 @@ def replica_of(
         restarts=main.get("Restarts") or 0,
         servers=tuple(servers) if alive and not draining else (),
     )
+
+
+def still_ready(replica: Replica) -> Replica:
+    """Return a replica that was ready, as ready as long as any of its processes serves."""
+    if replica.state is ReplicaState.LOADING and replica.servers:
+        return msgspec.structs.replace(replica, state=ReplicaState.READY)
+    return replica
 
 
 def has_left(allocation: Allocation) -> bool:

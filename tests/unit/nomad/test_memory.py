@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from serai.clock import SimClock
-from serai.model import ReplicaState
+from serai.model import Replica, ReplicaState
 from serai_scheduler.nomad.client import NomadClient, NomadSettings
 from serai_scheduler.nomad.memory import Memory
 from serai_scheduler.nomad.snapshot import Seen
@@ -25,10 +25,14 @@ class Looking:
 
     async def at(self, state: ReplicaState, restarts: int = 0) -> float | None:
         """Return since when it is ready, by the time that has passed."""
-        await self.clock.sleep(1.0)
         one = msgspec.structs.replace(replica("v1", 1, state), restarts=restarts)
-        (found,) = await self.memory.completed([Seen("job", one, {"ID": "a1"})])
+        found = await self.see(one)
         return found.ready_at_s and found.ready_at_s - self.clock.wall()
+
+    async def see(self, one: Replica) -> Replica:
+        await self.clock.sleep(1.0)
+        (found,) = await self.memory.completed([Seen("job", one, {"ID": "a1"})])
+        return found
 
 
 @pytest.fixture
@@ -63,3 +67,14 @@ async def test_one_that_was_not_ready_for_a_while_has_not_ended(looking: Looking
 async def test_an_end_between_two_looks_is_seen(looking: Looking) -> None:
     assert await looking.at(ReplicaState.READY, restarts=1) == 0.0
     assert await looking.at(ReplicaState.READY, restarts=2) == 0.0
+
+
+async def test_one_that_was_ready_stays_so_while_any_process_serves(looking: Looking) -> None:
+    ready, loading = replica("v1"), replica("v1", 1, ReplicaState.LOADING)
+    half = msgspec.structs.replace(loading, servers=ready.servers)
+    assert (await looking.see(half)).state is ReplicaState.LOADING, "the other one still loads"
+    await looking.see(ready)
+    assert (await looking.see(half)).state is ReplicaState.READY
+    assert (await looking.see(loading)).state is ReplicaState.LOADING
+    ended = msgspec.structs.replace(half, restarts=1)
+    assert (await looking.see(ended)).state is ReplicaState.LOADING, "both of them load anew"

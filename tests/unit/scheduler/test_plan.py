@@ -356,7 +356,7 @@ def test_a_draining_node_is_left_only_as_others_become_ready() -> None:
 def test_what_is_not_ready_leaves_a_draining_node_at_once() -> None:
     stored, name, _ = live(1)
     loading = replica(name, 1, ReplicaState.LOADING, node="old")
-    outcome = planned(stored, loading, draining="old")
+    outcome = planned(stored, loading, draining="old", gateways=carried_out(stored))
     assert starts(outcome) == [f"iris.{name}.2"] and stops(outcome) == [loading.id]
 
 
@@ -364,7 +364,7 @@ def test_of_several_on_a_draining_node_those_that_serve_stay() -> None:
     stored, name, _ = live(2)
     serving = replica(name, 1, node="old")
     loading = replica(name, 2, ReplicaState.LOADING, node="old")
-    outcome = planned(stored, serving, loading, draining="old")
+    outcome = planned(stored, serving, loading, draining="old", gateways=carried_out(stored))
     assert stops(outcome) == [loading.id] and outcome.record is not None
     assert not outcome.record.draining
 
