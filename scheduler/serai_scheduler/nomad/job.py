@@ -96,8 +96,9 @@ def with_replicas(
 
     A job that runs is never built anew: another release of Serai, other settings or the hand of an
     operator may have made it differ, which would restart every replica. A new replica is a copy of
-    one that is there. With none left the job is a stopped one, which keeps the last of its groups,
-    since Nomad refuses a job without. Groups that are not called by a number are not ours and stay.
+    one that is there: a job in which none of ours is cannot grow. With none left the job is a
+    stopped one, which keeps the last of its groups, since Nomad refuses a job without. Groups that
+    are not called by a number are not ours and stay.
     """
     groups = held["TaskGroups"]
     ours = numbers_of(held)
@@ -106,8 +107,8 @@ def with_replicas(
         for group in groups
         if (number := number_of(group["Name"])) is None or number in ours - set(remove)
     ]
-    added = sorted(set(add) - ours)
-    kept += [{**groups[0], "Name": str(number), "Count": 1} for number in added]
+    mine = [group for group in groups if number_of(group["Name"]) is not None]
+    kept += [{**mine[0], "Name": str(n), "Count": 1} for n in sorted(set(add) - ours)]
     return {**held, "TaskGroups": kept} if kept else {**held, "Stop": True}
 
 

@@ -352,8 +352,9 @@ async def test_a_job_by_hand_is_taken_up(agent: NomadAgent, settings: JobSetting
         await ready_first(engine)
         held = agent.call("GET", f"/job/{job}")
         (group,) = held["TaskGroups"]
-        more = [{**group, "Name": "by-hand"}, {**group, "Name": "5"}]
-        held["TaskGroups"] = [{**group, "Count": 2}, *more]
+        silent = [{**task, "Services": []} for task in group["Tasks"]]
+        theirs = {**group, "Name": "by-hand", "Tasks": silent}
+        held["TaskGroups"] = [theirs, {**group, "Count": 2}, {**group, "Name": "5"}]
         agent.register(held, held["JobModifyIndex"])
         await ready(engine, name_of(ONE, 5))
         await engine.start([name_of(ONE, 6)], ONE, epoch=1)

@@ -116,6 +116,17 @@ def test_what_runs_is_not_built_anew() -> None:
     assert numbers_of({**held, "Stop": True}) == set()
 
 
+def test_a_new_replica_is_a_copy_of_one_of_ours_wherever_that_stands() -> None:
+    held = job_of(batching(), [1], SETTINGS)
+    (group,) = held["TaskGroups"]
+    theirs = {**group, "Name": "by-hand", "Tasks": []}
+    for groups in ([theirs, group], [group, theirs]):
+        made = with_replicas({**held, "TaskGroups": groups}, [2])
+        assert made["TaskGroups"] == [*groups, {**group, "Name": "2"}]
+        moved = with_replicas({**held, "TaskGroups": groups}, [2], [1])
+        assert moved["TaskGroups"] == [theirs, {**group, "Name": "2"}]
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_job_is_json_that_its_name_tells(shape: str) -> None:
     version = SHAPES[shape]()
