@@ -17,13 +17,15 @@ UNPACKED = {b"gzip": b"none", b"deflate": b"nothing"}
 class RewritingProxy:
     """Passes connections on to a port of 127.0.0.1; `changes` are made in what comes back.
 
-    They may be set at any time. Words that come in two pieces stay as they are.
+    Those in `asked` are made in what is sent there. Both may be set at any time. Words that come in
+    two pieces stay as they are.
     """
 
     def __init__(self, port: int) -> None:
         self._upstream = port
         self.port = 0
         self.changes: dict[bytes, bytes] = {}
+        self.asked: dict[bytes, bytes] = {}
 
     @contextmanager
     def changing(self, words: bytes, others: bytes) -> Iterator[None]:
@@ -39,7 +41,7 @@ class RewritingProxy:
         """Carry one connection both ways until either side ends it."""
         answers, upstream = await asyncio.open_connection("127.0.0.1", self._upstream)
         ways = [
-            asyncio.create_task(self._carry(reader, upstream, lambda: UNPACKED)),
+            asyncio.create_task(self._carry(reader, upstream, lambda: UNPACKED | self.asked)),
             asyncio.create_task(self._carry(answers, writer, lambda: self.changes)),
         ]
         try:

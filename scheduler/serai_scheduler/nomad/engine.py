@@ -95,6 +95,8 @@ class NomadEngine:
         self._asker = Asker(clock, changed)
         self._drains = Drains(client)
         self._others = Others(client, clock, settings.prefix)
+        self._untidied: dict[str, str] = {}
+        """By job why what is to go out of it is still there."""
         self._looked_at: tuple[Snapshot, Sequence[Seen]] = (Snapshot(), ())
         self._explainer = Explainer(
             client, clock, settings.mhz_per_core, self._waiting, self._changed
@@ -322,13 +324,23 @@ class NomadEngine:
     async def _tidy_jobs(self) -> None:
         try:
             snapshot = await self._present()
-            failed = failed_numbers(snapshot, self._settings.prefix)
-            for job, held in snapshot.jobs.items():
-                if job in failed or multiplied(held.body):
-                    gone = failed.get(job, ())
-                    await self._register(with_replicas(held.body, (), gone), held.index)
-        except (Refused, Unavailable) as error:
+        except Unavailable as error:
             log.info("jobs not tidied", extra={"why": str(error)})
+            return
+        failed = failed_numbers(snapshot, self._settings.prefix)
+        untidy = [j for j, held in snapshot.jobs.items() if j in failed or multiplied(held.body)]
+        self._untidied = {job: why for job, why in self._untidied.items() if job in untidy}
+        # What could not be tidied the last time comes last: it may never be.
+        for job in sorted(untidy, key=lambda job: job in self._untidied):
+            held = snapshot.jobs[job]
+            try:
+                await self._register(with_replicas(held.body, (), failed.get(job, ())), held.index)
+            except (Refused, Unavailable) as error:
+                if self._untidied.get(job) != str(error):
+                    log.warning("job not tidied", extra={"job": job, "why": str(error)})
+                self._untidied[job] = str(error)
+                if isinstance(error, Unavailable) or error.code == "fenced":
+                    return  # the others would have to wait for the same
 
 
 def _number(replica: str, name: JobName) -> int:

@@ -31,6 +31,7 @@ from tests.integration.local.world import (
 )
 from tests.support.losing_proxy import losing_proxy
 from tests.support.nomad_engine import end_jobs, engine_of, job_settings, nomad_engine_on, version
+from tests.support.rewriting_proxy import rewriting_proxy
 from tests.support.wait import auntil
 from tests.unit.nomad.test_job import changed
 
@@ -382,6 +383,35 @@ async def test_a_count_by_hand_is_set_back_and_the_replica_is_seen_again(
             return len(found) == 3 and len(running) == 1 and await is_ready(engine, name_of(one))
 
         await auntil(alone, 20.0)
+
+
+async def test_a_job_that_nomad_refuses_holds_up_no_other_one(
+    agent: NomadAgent, settings: JobSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it is told by Serai is made invalid on the way: Nomad itself says no."""
+    versions = [version(name=name) for name in ("v1-aaaaaaaa", "v2-bbbbbbbb")]
+    first, second = (job_id(settings.prefix, job_name(one)) for one in versions)
+    with rewriting_proxy(agent.port) as proxy:
+        proxy.asked = {b'"Priority": 61': b'"Priority": -1'}
+        async with engine_of(agent, settings, port=proxy.port) as engine:
+            for one in versions:
+                await engine.start([name_of(one)], one, epoch=1)
+                await ready(engine, name_of(one))
+            held = agent.call("GET", f"/job/{first}")
+            held["TaskGroups"][0]["Count"] = 2
+            agent.register({**held, "Priority": 61}, held["JobModifyIndex"])
+            agent.call("POST", f"/job/{second}/scale", {"Count": 3, "Target": {"Group": "1"}})
+            await auntil(lambda: count(agent, second) == 1, 20.0)
+            assert count(agent, first) == 2
+            await auntil(lambda: "job not tidied" in caplog.messages, 15.0)
+            proxy.asked = {}
+            await auntil(lambda: count(agent, first) == 1, 20.0)
+    assert caplog.messages.count("job not tidied") == 1, "it is told at every turn"
+
+
+def count(agent: NomadAgent, job: str) -> int:
+    (group,) = agent.call("GET", f"/job/{job}")["TaskGroups"]
+    return int(group["Count"])
 
 
 async def is_ready(engine: NomadEngine, replica: str) -> bool:
