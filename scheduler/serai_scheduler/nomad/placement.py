@@ -31,7 +31,8 @@ class Ask(Value):
 class Room(Value):
     """What a node offers in all, and what of it is free; `takes` says whether it takes replicas.
 
-    `meta` holds those of its entries that were asked about.
+    `closed` is a word for why it takes none, where that is known. `meta` holds those of its entries
+    that were asked about.
     """
 
     node: str
@@ -43,6 +44,7 @@ class Room(Value):
     id: str = ""
     pool: str = DEFAULT_POOL
     node_class: str = ""
+    closed: str = ""
     meta: dict[str, str] = field(default_factory=dict)
 
 
@@ -115,14 +117,12 @@ def _room(node: Mapping[str, Any], used: Sequence[Ask]) -> Room:
     offered, kept = node["NodeResources"], node.get("ReservedResources") or {}
     cpu_mhz = offered["Cpu"]["CpuShares"] - (kept.get("Cpu") or {}).get("CpuShares", 0)
     memory_mib = offered["Memory"]["MemoryMB"] - (kept.get("Memory") or {}).get("MemoryMB", 0)
+    closed = _closed(node)
     return Room(
         id=node["ID"],
         node=node["Name"],
-        takes=(
-            node["Status"] == "ready"
-            and node["SchedulingEligibility"] == "eligible"
-            and not node.get("Drain")
-        ),
+        takes=not closed,
+        closed=closed,
         cpu_mhz=cpu_mhz,
         memory_mib=memory_mib,
         free_cpu_mhz=cpu_mhz - sum(ask.cpu_mhz for ask in used),
@@ -130,6 +130,15 @@ def _room(node: Mapping[str, Any], used: Sequence[Ask]) -> Room:
         pool=node.get("NodePool") or DEFAULT_POOL,
         node_class=node.get("NodeClass") or "",
     )
+
+
+def _closed(node: Mapping[str, Any]) -> str:
+    """Return a word for why a node takes nothing new, "" for one that does."""
+    if node["Status"] != "ready":
+        return str(node["Status"])
+    if node.get("Drain"):
+        return "draining"
+    return "" if node["SchedulingEligibility"] == "eligible" else "cordoned"
 
 
 # Why it does not fit ----------------------------------------------------------------------------
@@ -164,7 +173,34 @@ def why_not_placed(
             "draining",
         )
     told = _without(metric, as_nomad_words_it(where))
+    large = [room for room in fitting if _holds(room.cpu_mhz, room.memory_mib, ask)]
+    if not any(room.takes for room in large):
+        return _too_large(ask, large, fitting, mhz_per_core)
     return _without_room(ask, open_rooms, told, mhz_per_core)
+
+
+def _too_large(
+    ask: Ask, large: Sequence[Room], fitting: Sequence[Room], mhz_per_core: int
+) -> NotPlaced:
+    """Explain it where no node that takes replicas could hold it, not even an empty one.
+
+    `large` are those of the `fitting` nodes that could.
+    """
+    asked = _amounts(ask.cpu_mhz, ask.memory_mib, mhz_per_core)
+    if large:
+        these = _shown([f"{one.node} ({one.closed or 'closed'})" for one in large])
+        return NotPlaced(
+            may_clear=True,
+            reason=f"waits for a node that is closed now: asks for {asked}; would fit on {these} "
+            "once replicas are taken there, as by `serai node uncordon`; no other node has as much",
+        )
+    largest = max(fitting, key=lambda room: (room.memory_mib, room.cpu_mhz))
+    has = _amounts(largest.cpu_mhz, largest.memory_mib, mhz_per_core)
+    return NotPlaced(
+        may_clear=False,
+        reason=f"asks for {asked}, more than any node has in all (the largest, {largest.node}, "
+        f"has {has}): ask for less, or add a larger node",
+    )
 
 
 def _without(metric: Mapping[str, Any], asked: Collection[str]) -> Mapping[str, Any]:
@@ -180,27 +216,40 @@ def _without_room(
 ) -> NotPlaced:
     """Explain it where nodes would take it, if they had what it needs."""
     asked = _amounts(ask.cpu_mhz, ask.memory_mib, mhz_per_core)
-    if not any(_holds(room.cpu_mhz, room.memory_mib, ask) for room in open_rooms):
-        largest = max(open_rooms, key=lambda room: (room.memory_mib, room.cpu_mhz))
-        has = _amounts(largest.cpu_mhz, largest.memory_mib, mhz_per_core)
-        return NotPlaced(
-            may_clear=False,
-            reason=f"asks for {asked}, more than any node has in all (the largest, {largest.node}, "
-            f"has {has}): ask for less, or add a larger node",
-        )
     filtered = [_filtered(text, count) for text, count in _counts(metric, "ConstraintFiltered")]
     exhausted = [text for text, _ in _counts(metric, "DimensionExhausted")]
     if filtered and not exhausted:
         return NotPlaced(may_clear=False, reason=f"no node can ever run it: {'; '.join(filtered)}")
     others = [_exhausted(text, ask) for text in exhausted if text not in ("cpu", "memory")]
-    shown = [
+    free = [
         f"{room.node} {_amounts(room.free_cpu_mhz, room.free_memory_mib, mhz_per_core)}"
-        for room in open_rooms[:NODES_SHOWN]
+        for room in open_rooms
     ]
-    if (more := len(open_rooms) - len(shown)) > 0:
-        shown.append(f"{more} more")
-    told = [f"waits for room: asks for {asked}; free: {', '.join(shown)}", *others, *filtered]
+    told = [f"waits for room: asks for {asked}; free: {_shown(free)}"]
+    told += [*_would_fit(ask, open_rooms, mhz_per_core), *others, *filtered]
     return NotPlaced(may_clear=True, reason="; ".join(told))
+
+
+def _would_fit(ask: Ask, open_rooms: Sequence[Room], mhz_per_core: int) -> list[str]:
+    """Say what has to become free where the least has to; nothing where enough is."""
+    near = min(
+        (room for room in open_rooms if _holds(room.cpu_mhz, room.memory_mib, ask)),
+        key=lambda room: max(
+            (ask.cpu_mhz - room.free_cpu_mhz) / max(1, ask.cpu_mhz),
+            (ask.memory_mib - room.free_memory_mib) / max(1, ask.memory_mib),
+        ),
+    )
+    cpu_mhz, memory_mib = ask.cpu_mhz - near.free_cpu_mhz, ask.memory_mib - near.free_memory_mib
+    lacks = [f"{cpu_mhz / mhz_per_core:.1f} cores"] if cpu_mhz > 0 else []
+    lacks += [_memory(memory_mib)] if memory_mib > 0 else []
+    return [f"would fit if {' and '.join(lacks)} more were free on {near.node}"] if lacks else []
+
+
+def _shown(all_of_them: Sequence[str]) -> str:
+    shown = list(all_of_them[:NODES_SHOWN])
+    if (more := len(all_of_them) - len(shown)) > 0:
+        shown.append(f"{more} more")
+    return ", ".join(shown)
 
 
 def _holds(cpu_mhz: int, memory_mib: int, ask: Ask) -> bool:
@@ -236,6 +285,8 @@ def _exhausted(text: str, ask: Ask) -> str:
 
 def _amounts(cpu_mhz: int, memory_mib: int, mhz_per_core: int) -> str:
     cores = max(0, cpu_mhz) / mhz_per_core
-    memory_mib = max(0, memory_mib)
-    memory = f"{memory_mib / MIB_PER_GIB:.1f}Gi" if memory_mib >= MIB_PER_GIB else f"{memory_mib}Mi"
-    return f"{cores:.1f} cores and {memory}"
+    return f"{cores:.1f} cores and {_memory(max(0, memory_mib))}"
+
+
+def _memory(mib: int) -> str:
+    return f"{mib / MIB_PER_GIB:.1f}Gi" if mib >= MIB_PER_GIB else f"{mib}Mi"

@@ -9,13 +9,16 @@ SMALL = Ask(cpu_mhz=500, memory_mib=512)
 FULL: dict[str, Any] = {"NodesExhausted": 2, "DimensionExhausted": {"memory": 2}}
 
 
-def room(node: str, free_mib: int, takes: bool = True) -> Room:
+def room(
+    node: str, free_mib: int, takes: bool = True, memory_mib: int = 8192, free_mhz: int = 1500
+) -> Room:
     return Room(
         node=node,
         takes=takes,
+        closed="" if takes else "cordoned",
         cpu_mhz=4000,
-        memory_mib=8192,
-        free_cpu_mhz=1500,
+        memory_mib=memory_mib,
+        free_cpu_mhz=free_mhz,
         free_memory_mib=free_mib,
     )
 
@@ -25,13 +28,26 @@ def test_a_full_cluster_is_waited_for_with_what_each_node_has() -> None:
     assert found.may_clear
     assert found.reason == (
         "waits for room: asks for 0.5 cores and 512Mi; "
-        "free: a 1.5 cores and 100Mi, b 1.5 cores and 0Mi"
+        "free: a 1.5 cores and 100Mi, b 1.5 cores and 0Mi; would fit if 412Mi more were free on a"
     )
+
+
+def test_what_would_make_it_fit_is_the_least_that_lacks_anywhere() -> None:
+    ask = Ask(cpu_mhz=2000, memory_mib=2000)
+    rooms = [room("a", 100), room("b", 1900), room("small", 900, memory_mib=1000)]
+    told = why_not_placed(ask, rooms, FULL, CORE).reason
+    assert told.endswith("; would fit if 0.5 cores and 100Mi more were free on b")
+    rooms.append(room("c", 8000, free_mhz=1900))
+    told = why_not_placed(ask, rooms, FULL, CORE).reason
+    assert told.endswith("; would fit if 0.1 cores more were free on c")
+    assert "would fit" not in why_not_placed(SMALL, [room("a", 8000)], FULL, CORE).reason
 
 
 def test_many_nodes_are_not_all_listed() -> None:
     rooms = [room(f"n{number}", number) for number in range(9)]
-    assert why_not_placed(SMALL, rooms, FULL, CORE).reason.endswith("1.5 cores and 4Mi, 4 more")
+    assert why_not_placed(SMALL, rooms, FULL, CORE).reason.endswith(
+        "1.5 cores and 4Mi, 4 more; would fit if 504Mi more were free on n8"
+    )
 
 
 def test_what_no_node_could_ever_hold_is_told_apart() -> None:
@@ -41,6 +57,20 @@ def test_what_no_node_could_ever_hold_is_told_apart() -> None:
     assert "asks for 0.5 cores and 64.0Gi, more than any node has in all" in found.reason
     wide = Ask(cpu_mhz=3000, memory_mib=9000)
     assert not why_not_placed(wide, [room("a", 8000)], FULL, CORE).may_clear
+
+
+def test_what_a_closed_node_alone_could_hold_is_waited_for() -> None:
+    large = Ask(cpu_mhz=500, memory_mib=60_000)
+    big, small = room("big", 0, takes=False, memory_mib=65_536), room("small", 8000)
+    found = why_not_placed(large, [big, small], FULL, CORE)
+    assert found.may_clear
+    assert found.reason == (
+        "waits for a node that is closed now: asks for 0.5 cores and 58.6Gi; would fit on big "
+        "(cordoned) once replicas are taken there, as by `serai node uncordon`; no other node has "
+        "as much"
+    )
+    never = why_not_placed(Ask(cpu_mhz=500, memory_mib=70_000), [big, small], FULL, CORE)
+    assert not never.may_clear and "(the largest, big, has 4.0 cores and 64.0Gi)" in never.reason
 
 
 def test_without_a_node_that_takes_replicas_nothing_else_matters() -> None:
@@ -116,12 +146,14 @@ def test_a_place_is_free_once_its_client_says_so() -> None:
         ],
     )
     assert [(r.free_cpu_mhz, r.free_memory_mib, r.takes) for r in found] == [(1500, 6968, True)]
-    for changes in (
-        {"Status": "down"},
-        {"SchedulingEligibility": "ineligible"},
-        {"Drain": True},
+    for changes, word in (
+        ({"Status": "down", "SchedulingEligibility": "ineligible"}, "down"),
+        ({"SchedulingEligibility": "ineligible"}, "cordoned"),
+        ({"Drain": True, "SchedulingEligibility": "ineligible"}, "draining"),
     ):
-        assert not rooms_of([node(**changes)], [])[0].takes
+        (closed,) = rooms_of([node(**changes)], [])
+        assert not closed.takes and closed.closed == word
+    assert not rooms_of([node(Drain=True)], [])[0].takes
 
 
 def test_what_ends_before_the_others_start_shares_their_place() -> None:
