@@ -140,6 +140,8 @@ def render(api: str, version: str, form: str, env: str) -> int:
         raise ConfigError(f"--format {form}: choose hcl or json")
     path = api_path(api, "/job", version=version)
     job = _client(env).get(path, RenderedJob)
+    if form == "hcl" and job.why_no_hcl:
+        raise ConfigError(f"{job.why_no_hcl}; use --format json and `nomad job run -json`")
     text = job.hcl if form == "hcl" else json.dumps({"Job": job.json}, indent=2)
     write([text.rstrip()])
     return DONE

@@ -228,7 +228,7 @@ def render(
     form: Annotated[str, typer.Option("--format", metavar="hcl|json", help="hcl or json")] = "hcl",
     env: Env = "",
 ) -> int:
-    """Print the Nomad job of an API, for `nomad job run`."""
+    """Print the Nomad job of an API as it runs, or would be started, for `nomad job run`."""
     from serai_cli import commands
 
     return commands.render(api, version, form, env)

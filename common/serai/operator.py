@@ -211,10 +211,14 @@ class ApiDescription(Value):
 
 
 class RenderedJob(Value):
-    """A version as a Nomad job: as Nomad's API takes it, and as a jobspec for `nomad job run`."""
+    """A version as a Nomad job: as Nomad's API takes it, and as a jobspec for `nomad job run`.
+
+    `hcl` is "" where the job has something that is not written so; `why_no_hcl` says what.
+    """
 
     json: dict[str, Any]
     hcl: str
+    why_no_hcl: str = ""
 
 
 class NodeWish(StrEnum):

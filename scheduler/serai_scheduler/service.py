@@ -17,7 +17,7 @@ from serai.clock import Clock
 from serai.engine import Engine
 from serai.errors import ConfigError, Refused
 from serai.metrics import LoopMetrics, Metrics
-from serai.model import Replica
+from serai.model import Replica, Version
 from serai.operator import (
     DeployRequest,
     Examination,
@@ -46,8 +46,9 @@ from serai_scheduler.nomad.job import Job, job_of
 from serai_scheduler.nomad.settings import JobSettings
 from serai_scheduler.orders import Orders
 from serai_scheduler.reconcile import Reconciler
-from serai_scheduler.record import StoredApi, wanted_replicas
+from serai_scheduler.record import StoredApi
 from serai_scheduler.refusals import RefusedReports
+from serai_scheduler.rendering import would_run
 from serai_scheduler.state import State
 from serai_scheduler.term_clock import TermClock
 from serai_scheduler.traffic import TrafficBook
@@ -63,6 +64,8 @@ CheckSpecs = Callable[[Sequence[ApiSpec]], Awaitable[tuple[Problem, ...]]]
 """Says what keeps valid specs from running on this cluster's engine."""
 Look = Callable[[], Awaitable[Seen]]
 """Asks the programs that the engine consists of what they are."""
+HeldJob = Callable[[Version], Awaitable[Job | None]]
+"""Returns the Nomad job that a version runs as, as somebody could hand it in; None without one."""
 Remarks = Callable[[ApiSpec], Sequence[str]]
 """Says what a spec asks for that this cluster's engine does nothing with."""
 
@@ -70,6 +73,11 @@ Remarks = Callable[[ApiSpec], Sequence[str]]
 async def nothing_to_see() -> Seen:
     """Look at an engine that consists of no programs."""
     return Seen()
+
+
+async def no_job(_: Version) -> Job | None:
+    """Tell of an engine that runs nothing in Nomad."""
+    return None
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,7 @@ class Scheduler:
         limits: UpdateLimits = DEFAULT_LIMITS,
         remarks: Remarks = lambda spec: (),
         look: Look | None = None,
+        held: HeldJob = no_job,
         ledger: Ledger | None = None,
         outside: OutsideSettings = NOTHING_OUTSIDE,
     ) -> None:
@@ -133,9 +142,8 @@ class Scheduler:
         self.registry = registry
         self._jobs = jobs or JobSettings()
         self.watcher = LoopMetrics(Metrics("scheduler", registry))
-        self._check_specs = check_specs
-        self._remarks = remarks
-        self._look = look
+        self._check_specs, self._remarks = check_specs, remarks
+        self._look, self._held = look, held
         self._started_at_s = clock.wall()
         self._deploying = asyncio.Lock()
         """Held while a deploy is accepted, or some blobs are removed: never both at once."""
@@ -341,7 +349,10 @@ class Scheduler:
         await self.orders.node(request, node)
 
     async def render(self, api: str, version: str) -> Job:
-        """Return the Nomad job of an API's version, the one that serves when none is named."""
+        """Return the Nomad job of an API's version, the one that serves when none is named.
+
+        A job that runs is returned as it is: another one would end replicas where it is run.
+        """
         stored = await self.find(api)
         record = stored.record
         candidate = record.candidate.version if record.candidate else ""
@@ -349,9 +360,10 @@ class Scheduler:
         if name not in stored.versions:
             known = ", ".join(stored.versions) or "none"
             raise Refused(f"{api} has no version {name or 'yet'}; it has {known}", "not_found")
-        numbers = range(1, max(1, wanted_replicas(record, record.spec)) + 1)
-        total_s = record.spec.timeouts.total.seconds
-        return job_of(stored.versions[name], numbers, self._jobs, total_s)
+        if (running := await self._held(stored.versions[name])) is not None:
+            return running
+        numbers, drain_s = would_run(record, name, self.replicas_of(api))
+        return job_of(stored.versions[name], numbers, self._jobs, drain_s)
 
     def replicas_of(self, api: str) -> tuple[Replica, ...]:
         """Return the replicas of an API that the last tick saw."""

@@ -34,7 +34,7 @@ from serai_scheduler.api.reading import deploy_request
 from serai_scheduler.api.wake import tell, wake
 from serai_scheduler.autoscale.explain import NOTHING_DECIDED, explained
 from serai_scheduler.ledger import MOST_TOLD
-from serai_scheduler.nomad.hcl import hcl_of
+from serai_scheduler.nomad.hcl import UnknownKey, hcl_of
 from serai_scheduler.record import ApiRecord, StoredApi
 from serai_scheduler.service import Scheduler
 from serai_scheduler.views import damaged_status, description_of, status_of
@@ -227,7 +227,11 @@ class Handlers:
         job = await self._scheduler.render(
             request.match_info["api"], request.query.get("version", "")
         )
-        return answer(RenderedJob(json=job, hcl=hcl_of(job)))
+        try:
+            return answer(RenderedJob(json=job, hcl=hcl_of(job)))
+        except UnknownKey as unknown:
+            why = f"the job that runs has {unknown}, which Serai does not write as HCL"
+            return answer(RenderedJob(json=job, hcl="", why_no_hcl=why))
 
     # Deploying -----------------------------------------------------------------------------------
 

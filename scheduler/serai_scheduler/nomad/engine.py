@@ -20,6 +20,7 @@ from serai_scheduler.nomad.explain import Explainer
 from serai_scheduler.nomad.follow import Follower
 from serai_scheduler.nomad.job import (
     Job,
+    as_handed_in,
     job_of,
     multiplied,
     others_of,
@@ -237,6 +238,11 @@ class NomadEngine:
         sources, in_thread = partial(self._streams, query), self._client.in_thread
         async for line in read_logs(query, sources, self._clock, LOG_PERIOD_S, in_thread):
             yield line
+
+    async def held(self, version: Version) -> Job | None:
+        """Return the job that a version runs as, as somebody could hand it in; None without one."""
+        held = (await self._present()).jobs.get(job_id(self._settings.prefix, job_name(version)))
+        return as_handed_in(held.body) if held is not None and held.numbers else None
 
     # Reading -------------------------------------------------------------------------------------
 

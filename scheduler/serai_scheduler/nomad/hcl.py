@@ -1,7 +1,8 @@
 """A job as HCL, for people and for `nomad job run`. Pure.
 
-It knows the keys that Serai's jobs have and no others: a key that it does not know is an error of
-this program and not left out in silence. Source of the names: Nomad's job specification.
+It knows the keys that Serai's jobs have and those that Nomad adds to them, and no others: one that
+it does not know is not left out in silence, unless it says nothing. Source of the names: Nomad's
+job specification.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,9 +19,24 @@ Write = Callable[[Any], Lines]
 
 
 def hcl_of(job: Job) -> str:
-    """Return the jobspec of a job as `job_of` makes it or Nomad's API takes it."""
+    """Return the jobspec of a job as `job_of` makes it or Nomad's API takes it.
+
+    One that Nomad holds begins with how to run it. Raises UnknownKey for what it cannot write, such
+    as what an operator added by hand.
+    """
     body = _body(job, _JOB, {"ID": _nothing})
-    return "\n".join(_block(f"job {quoted(job['ID'])}", body)) + "\n"
+    text = "\n".join(_block(f"job {quoted(job['ID'])}", body)) + "\n"
+    index = job.get("JobModifyIndex")
+    if index is None:
+        return text
+    return (
+        f"# As it ran at index {index}. Replicas that have come since are not in it, those that\n"
+        f"# have gone are: `nomad job run -check-index {index} FILE` refuses it then.\n{text}"
+    )
+
+
+class UnknownKey(KeyError):
+    """A key of a job has no form here."""
 
 
 # Values ------------------------------------------------------------------------------------------
@@ -70,12 +86,22 @@ def _body(
 ) -> Lines:
     """Return the lines of a mapping; blocks stand apart from what is before them."""
     lines: Lines = []
+    writes = {**known, **(more or {})}
     for key, one in value.items():
-        added = {**known, **(more or {})}[key](one)
+        if one is None or (key not in writes and _says_nothing(one)):
+            continue
+        if key not in writes:
+            raise UnknownKey(key)
+        added = writes[key](one)
         if lines and added and (added[0].endswith("{") or lines[-1] == "}"):
             lines.append("")
         lines += added
     return lines
+
+
+def _says_nothing(value: Any) -> bool:
+    """Say whether a value is what Nomad takes where there is none."""
+    return all(map(_says_nothing, value.values())) if isinstance(value, Mapping) else not value
 
 
 def _is(name: str) -> Write:
@@ -168,10 +194,20 @@ _MIGRATE = {
     "MinHealthyTime": _lasts("min_healthy_time"),
     "HealthyDeadline": _lasts("healthy_deadline"),
 }
-_UPDATE = {"MaxParallel": _is("max_parallel"), "ProgressDeadline": _lasts("progress_deadline")}
+_UPDATE = {
+    "Stagger": _lasts("stagger"),
+    "MaxParallel": _is("max_parallel"),
+    "HealthCheck": _is("health_check"),
+    "MinHealthyTime": _lasts("min_healthy_time"),
+    "HealthyDeadline": _lasts("healthy_deadline"),
+    "ProgressDeadline": _lasts("progress_deadline"),
+    "AutoRevert": _is("auto_revert"),
+    "AutoPromote": _is("auto_promote"),
+    "Canary": _is("canary"),
+}
 _CONSTRAINT = {"LTarget": _is("attribute"), "Operand": _is("operator"), "RTarget": _is("value")}
 _AFFINITY = {**_CONSTRAINT, "Weight": _is("weight")}
-_PORT = {"To": _is("to")}
+_PORT = {"To": _is("to"), "HostNetwork": _is("host_network")}
 _NETWORK = {"Mode": _is("mode"), "DynamicPorts": _each("port", _PORT, "Label")}
 _VOLUME = {
     "Name": _nothing,  # it is the block's own
@@ -179,7 +215,12 @@ _VOLUME = {
     "Source": _is("source"),
     "ReadOnly": _is("read_only"),
 }
-_MOUNT = {"Volume": _is("volume"), "Destination": _is("destination"), "ReadOnly": _is("read_only")}
+_MOUNT = {
+    "Volume": _is("volume"),
+    "Destination": _is("destination"),
+    "ReadOnly": _is("read_only"),
+    "PropagationMode": _is("propagation_mode"),
+}
 _CHECK = {
     "Name": _is("name"),
     "Type": _is("type"),
@@ -188,6 +229,8 @@ _CHECK = {
     "Timeout": _lasts("timeout"),
     "InitialStatus": _is("initial_status"),
     "FailuresBeforeCritical": _is("failures_before_critical"),
+    "OnUpdate": _is("on_update"),
+    "TaskName": _nothing,  # the one that it stands in
 }
 _SERVICE = {
     "Name": _is("name"),
@@ -196,11 +239,18 @@ _SERVICE = {
     "AddressMode": _is("address_mode"),
     "Meta": _free("meta"),
     "Checks": _each("check", _CHECK),
+    "OnUpdate": _is("on_update"),
+    "Namespace": _nothing,  # Consul's, which is that of its group
+    "TaskName": _nothing,
 }
 _TEMPLATE = {
     "EmbeddedTmpl": _is("data"),
     "DestPath": _is("destination"),
     "ChangeMode": _is("change_mode"),
+    "Splay": _lasts("splay"),
+    "Perms": _is("perms"),
+    "LeftDelim": _is("left_delimiter"),
+    "RightDelim": _is("right_delimiter"),
 }
 _RESOURCES = {
     "CPU": _is("cpu"),
@@ -234,12 +284,15 @@ _GROUP = {
     "RestartPolicy": _one("restart", _RESTART),
     "ReschedulePolicy": _one("reschedule", _RESCHEDULE),
     "Migrate": _one("migrate", _MIGRATE),
+    "Update": _one("update", _UPDATE),
     "EphemeralDisk": _one("ephemeral_disk", {"SizeMB": _is("size")}),
     "Volumes": _by_name("volume", _VOLUME),
     "Tasks": _each("task", _TASK, "Name"),
 }
 _JOB = {
     "Name": _nothing,  # the same as its id
+    "JobModifyIndex": _nothing,
+    "Region": _is("region"),
     "Type": _is("type"),
     "Namespace": _is("namespace"),
     "Datacenters": _is("datacenters"),

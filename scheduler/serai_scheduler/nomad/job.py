@@ -33,6 +33,13 @@ LEAST_DEADLINE_S = 600.0
 """Nomad's default, which is above that of its `healthy_deadline`, as it must be."""
 DEADLINE_SLACK_S = 60.0
 
+KEPT_BY_NOMAD = (
+    *("CreateIndex", "ModifyIndex", "Version", "Stable", "Stop", "SubmitTime", "Status"),
+    *("StatusDescription", "ParentID", "Dispatched", "DispatchIdempotencyToken", "NomadTokenID"),
+    *("ConsulToken", "VaultToken", "ConsulNamespace", "VaultNamespace"),
+)
+"""What Nomad writes into a job by itself, or takes in and does not tell."""
+
 Job = dict[str, Any]
 
 
@@ -87,6 +94,11 @@ def others_of(held: Mapping[str, Any]) -> list[dict[str, Any]]:
     if held.get("Stop"):
         return []
     return [group for group in held["TaskGroups"] if number_of(group["Name"]) is None]
+
+
+def as_handed_in(held: Mapping[str, Any]) -> Job:
+    """Return a job as Nomad holds it as somebody could hand it in, with the index to check."""
+    return {key: value for key, value in held.items() if key not in KEPT_BY_NOMAD}
 
 
 def with_replicas(

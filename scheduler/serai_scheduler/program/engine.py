@@ -12,15 +12,19 @@ from serai_scheduler.nomad.client import NomadClient
 from serai_scheduler.nomad.engine import NomadEngine
 from serai_scheduler.nomad.settings import JobSettings
 from serai_scheduler.program.look import look
-from serai_scheduler.service import Look, nothing_to_see
+from serai_scheduler.service import HeldJob, Look, no_job, nothing_to_see
 
 
 @dataclass(frozen=True)
 class RunningEngine:
-    """An engine with the loops by name that have to run for as long as it is used."""
+    """An engine with the loops by name that have to run for as long as it is used.
+
+    `held` tells the job that a version runs as, where it runs in Nomad.
+    """
 
     engine: Engine
     loops: Mapping[str, Run] = field(default_factory=dict)
+    held: HeldJob = no_job
 
 
 MakeEngine = Callable[[Callable[[], bool], Callable[[], None]], RunningEngine]
@@ -48,6 +52,7 @@ def nomad_side(
     def make(leading: Callable[[], bool], changed: Callable[[], None]) -> RunningEngine:
         registry = ConsulRegistry(consul, clock)
         engine = NomadEngine(nomad, registry, clock, settings, leading, changed)
-        return RunningEngine(engine, {"engine": engine.run, "registry": registry.run})
+        loops = {"engine": engine.run, "registry": registry.run}
+        return RunningEngine(engine, loops, engine.held)
 
     return EngineSide(make, lambda: nomad.jobs(f"{settings.prefix}-"), lambda: look(nomad, consul))

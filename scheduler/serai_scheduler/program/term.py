@@ -110,6 +110,7 @@ class Terms:
             jobs=has.jobs,
             limits=has.limits,
             look=self._look,
+            held=running.held,
             ledger=has.ledger,
             outside=has.outside,
         )

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from serai_scheduler.nomad.hcl import hcl_of
+from serai_scheduler.nomad.job import as_handed_in
 from tests.cluster.nomad import NomadAgent
 from tests.cluster.nomad import nomad as own_nomad
 
@@ -43,6 +44,24 @@ def test_hcl_is_the_same_job(path: Path, nomad: NomadAgent, tmp_path: Path) -> N
     file.write_text(text)
     done = nomad.nomad_job("validate", str(file))
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
+def test_what_nomad_holds_is_written_as_the_same_job(path: Path, nomad: NomadAgent) -> None:
+    """To Nomad nothing in it is another, so that it would not touch what runs."""
+    job = json.loads(path.read_text())["Job"]
+    nomad.register(job)
+    try:
+        held = as_handed_in(nomad.call("GET", f"/job/{job['ID']}"))
+        asked = {"JobHCL": hcl_of(held), "Canonicalize": True}
+        for same in (held, nomad.call("POST", "/jobs/parse", asked)):
+            plan = nomad.call("POST", f"/job/{job['ID']}/plan", {"Job": same, "Diff": True})
+            assert plan["Diff"]["Type"] == "None", plan["Diff"]
+        held["Priority"] += 1
+        plan = nomad.call("POST", f"/job/{job['ID']}/plan", {"Job": held, "Diff": True})
+        assert plan["Diff"]["Type"] == "Edited"
+    finally:
+        nomad.call("DELETE", f"/job/{job['ID']}?purge=true")
 
 
 def test_a_difference_would_be_seen(nomad: NomadAgent) -> None:

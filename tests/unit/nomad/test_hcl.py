@@ -35,6 +35,18 @@ def test_values_of_any_depth() -> None:
 def test_a_key_that_it_does_not_know_is_not_left_out_in_silence() -> None:
     job = job_of(predictor(), (1,), JobSettings())
     assert hcl_of(job).startswith('job "serai-iris--v7-')
-    job["TaskGroups"][0]["Tasks"][0]["Surprise"] = 1
+    task = job["TaskGroups"][0]["Tasks"][0]
+    text = hcl_of(job)
+    task |= {"Vault": None, "Kind": "", "Artifacts": [], "Consul": {"Namespace": ""}}
+    assert hcl_of(job) == text
+    task["Surprise"] = 1
     with pytest.raises(KeyError, match="Surprise"):
         hcl_of(job)
+    task["Surprise"] = {"of": {"any": [0]}}
+    with pytest.raises(KeyError, match="Surprise"):
+        hcl_of(job)
+
+
+def test_a_job_that_nomad_holds_begins_with_the_index_to_check() -> None:
+    held = {**job_of(predictor(), (1,), JobSettings()), "JobModifyIndex": 17}
+    assert "`nomad job run -check-index 17 FILE`" in hcl_of(held).partition("\njob ")[0]
