@@ -129,9 +129,10 @@ class Replica(Value):
     """One running (or lately ended) copy of a version as the engine sees it.
 
     `reason` says in plain words why it is in this state; `log_tail` holds its last lines once it
-    has failed; `restarts` counts its processes that were started again in place, and `ready_at_s`
-    is since when it is ready, where the engine tells since the last of them. `stuck` says of
-    one that waits for a place that it gets none unless its spec or the nodes change.
+    has failed, and `telling` says that these are still being read; `restarts` counts its processes
+    that were started again in place, and `ready_at_s` is since when it is ready, where the engine
+    tells since the last of them. `stuck` says of one that waits for a place that it gets none
+    unless its spec or the nodes change.
     """
 
     id: str
@@ -148,6 +149,7 @@ class Replica(Value):
     log_tail: tuple[str, ...] = ()
     servers: tuple[Server, ...] = ()
     stuck: bool = False
+    telling: bool = False
 
     @property
     def alive(self) -> bool:

@@ -69,7 +69,7 @@ def _failure(world: ApiWorld, candidate: Candidate) -> tuple[str, tuple[str, ...
         return refusal, ()
     replicas = world.of(candidate.version)
     for replica in replicas:
-        if replica.state is ReplicaState.FAILED:
+        if replica.state is ReplicaState.FAILED and not replica.telling:
             why = replica.reason or (str(replica.exit) if replica.exit else "it failed")
             return why, replica.log_tail
     age_s, limits = world.age_s(candidate.since_s), world.limits

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 
@@ -105,7 +106,7 @@ class NomadEngine:
 
     async def run(self) -> None:
         """Follow Nomad and the registry until cancelled."""
-        async with asyncio.TaskGroup() as group:
+        async with aclosing(self._memory), asyncio.TaskGroup() as group:
             group.create_task(self._follower.run())
             group.create_task(self._explainer.run())
             group.create_task(self._asker.run())

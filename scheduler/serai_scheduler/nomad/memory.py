@@ -20,6 +20,9 @@ from serai_scheduler.nomad.tasks import MAIN_TASK, WAITING_TASK
 TAIL_LINES = 20
 TAILS_AT_ONCE = 16
 TAILS_LIMIT_S = 1.5
+"""How long a look waits for what it has begun to read."""
+TELLING_LIMIT_S = 15.0
+"""How long nobody judges what has failed without its last lines; they may come later still."""
 
 
 def streams_of(
@@ -50,13 +53,24 @@ class Memory:
         self._clock = clock
         self._ready: dict[str, _Ready] = {}
         self._tails: dict[str, tuple[str, ...]] = {}
+        self._reading: dict[str, asyncio.Task[None]] = {}
+        self._failed_at_s: dict[str, float] = {}
+        """When what is unread was first seen to have failed."""
         self.forgotten: set[str] = set()
+
+    async def aclose(self) -> None:
+        """Read nothing any more."""
+        reading = list(self._reading.values())
+        for one in reading:
+            one.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
 
     def keep_only(self, allocations: Iterable[Mapping[str, Any]]) -> None:
         """Let go of what Nomad does not list any more."""
         ids = {one["ID"] for one in allocations}
         self._ready = {one: ready for one, ready in self._ready.items() if one in ids}
         self._tails = {one: tail for one, tail in self._tails.items() if one in ids}
+        self._failed_at_s = {one: at for one, at in self._failed_at_s.items() if one in ids}
         self.forgotten &= ids
 
     def forget(self, allocations: Collection[str]) -> None:
@@ -66,7 +80,10 @@ class Memory:
     async def completed(self, replicas: Sequence[Seen]) -> tuple[Replica, ...]:
         """Return the replicas with what is remembered of each; reads the logs of failed ones."""
         await self._read_tails(replicas)
-        return tuple(self._completed(seen) for seen in replicas)
+        return tuple(
+            msgspec.structs.replace(self._completed(seen), telling=self._is_telling(seen))
+            for seen in replicas
+        )
 
     def _completed(self, seen: Seen) -> Replica:
         replica, allocation = seen.replica, seen.allocation
@@ -91,7 +108,11 @@ class Memory:
         )
 
     async def _read_tails(self, replicas: Sequence[Seen]) -> None:
-        """Read the last lines of what has failed, once for each allocation, the latest first."""
+        """Begin to read the last lines of what has failed, the latest first, and wait a moment.
+
+        They are read once for each allocation, and kept when they come, however late that is.
+        """
+        now_s = self._clock.now()
         unread = [
             (seen.replica, seen.allocation)
             for seen in replicas
@@ -100,17 +121,32 @@ class Memory:
             and seen.allocation["ID"] not in self._tails
         ]
         unread.sort(key=lambda one: one[0].ended_at_s or 0.0, reverse=True)
-        reading = [self._read_tail(*one) for one in unread[:TAILS_AT_ONCE]]
-        try:
-            async with asyncio.timeout(TAILS_LIMIT_S):
-                await asyncio.gather(*reading)
-        except TimeoutError:
-            return
+        for _, allocation in unread:
+            self._failed_at_s.setdefault(allocation["ID"], now_s)
+        unbegun = [one for one in unread if one[1]["ID"] not in self._reading]
+        begun = [self._begin(*one) for one in unbegun[: TAILS_AT_ONCE - len(self._reading)]]
+        if begun:
+            await asyncio.wait(begun, timeout=TAILS_LIMIT_S)
+
+    def _begin(self, replica: Replica, allocation: Mapping[str, Any]) -> asyncio.Task[None]:
+        begun = asyncio.create_task(self._read_tail(replica, allocation))
+        self._reading[allocation["ID"]] = begun
+        return begun
 
     async def _read_tail(self, replica: Replica, allocation: Mapping[str, Any]) -> None:
         name = JobName(api=replica.api, version=replica.version)
         streams = streams_of(self._client, replica.id, name, allocation)
-        # Whether or not it comes to an end: a node that is slow is not asked again and again.
-        self._tails[allocation["ID"]] = ()
-        tail = await self._client.in_thread(lambda: tail_of(streams, TAIL_LINES))
-        self._tails[allocation["ID"]] = tail
+        tail: tuple[str, ...] = ()
+        try:
+            tail = await self._client.in_thread(lambda: tail_of(streams, TAIL_LINES))
+        finally:
+            self._tails[allocation["ID"]] = tail
+            del self._reading[allocation["ID"]]
+
+    def _is_telling(self, seen: Seen) -> bool:
+        """Say whether more of a failed replica is soon to be known."""
+        if seen.replica.state is not ReplicaState.FAILED or seen.allocation is None:
+            return False
+        name = seen.allocation["ID"]
+        waited_s = self._clock.now() - self._failed_at_s.get(name, float("-inf"))
+        return name not in self._tails and waited_s < TELLING_LIMIT_S

@@ -326,6 +326,31 @@ async def test_what_failed_is_taken_out_of_the_job_and_still_tells_why(
         assert allocations(agent, settings, ONE) == ["1", "2", "3"]
 
 
+async def test_the_last_lines_come_however_slow_nomad_is(
+    agent: NomadAgent, settings: JobSettings
+) -> None:
+    """Several answers are needed for them; until they are there, it is told that they come."""
+    async with (
+        losing_proxy(agent.port, b"POST /v1/jobs") as proxy,
+        engine_of(agent, settings, port=proxy.port) as engine,
+    ):
+        first = await ready_first(engine)
+        proxy.late_s = 0.8
+        await ask_rudely(first, "/exit?7")
+        seen: list[Replica] = []
+
+        async def failed_with_lines() -> bool:
+            seen.append(await replica_of(engine, FIRST))
+            return bool(seen[-1].log_tail)
+
+        await auntil(failed_with_lines, 30.0)
+        failed = [one for one in seen if one.state is ReplicaState.FAILED]
+        assert failed[0].telling and not failed[0].log_tail, "it was not slow"
+        assert all(one.telling for one in failed[:-1]) and not failed[-1].telling
+        assert failed[-1].log_tail[-1] == "leaving now"
+        assert failed[-1].reason == "exit code 7: leaving now"
+
+
 def groups(agent: NomadAgent, job: str) -> list[str]:
     return [group["Name"] for group in agent.call("GET", f"/job/{job}")["TaskGroups"]]
 
