@@ -1,6 +1,8 @@
 """Until when Nomad itself drains a node: its list of nodes does not say, so each drain is asked for
 once."""
 
+import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -8,32 +10,58 @@ from typing import Any
 from serai.errors import Refused, Unavailable
 from serai_scheduler.nomad.client import NomadClient
 
+log = logging.getLogger(__name__)
+
+Drain = tuple[str, str]
+"""A node's id and when Nomad began to drain it: what tells one drain from another."""
+AT_ONCE = 4
+"""How many are asked for at the same time: half of what Nomad is asked at all."""
+LIMIT_S = 0.5
+"""How long a look waits for what it has begun to ask; what comes later is shown later."""
+
 
 class Drains:
     """Keeps the deadlines of the drains that are under way."""
 
     def __init__(self, client: NomadClient) -> None:
         self._client = client
-        self._until_s: dict[tuple[str, str], float | None] = {}
+        self._until_s: dict[Drain, float | None] = {}
+        self._asking: dict[Drain, asyncio.Task[None]] = {}
+
+    async def aclose(self) -> None:
+        """Ask nothing any more."""
+        asking = list(self._asking.values())
+        for one in asking:
+            one.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
 
     async def deadlines(self, nodes: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-        """Return by node id when Nomad ends what is left there; None for never, or unknown."""
+        """Return by node id when Nomad ends what is left there; None for never, or not known yet.
+
+        Each is asked for once, in the background: many drains, or a slow Nomad, hold up no look.
+        """
         under_way = {drain: one["ID"] for one in nodes if (drain := _drain(one)) is not None}
-        self._until_s = {
-            drain: self._until_s[drain] if drain in self._until_s else await self._ask(node)
-            for drain, node in under_way.items()
-        }
-        return {node: self._until_s[drain] for drain, node in under_way.items()}
+        self._until_s = {one: at_s for one, at_s in self._until_s.items() if one in under_way}
+        unasked = under_way.keys() - self._until_s.keys() - self._asking.keys()
+        for drain in sorted(unasked)[: AT_ONCE - len(self._asking)]:
+            self._asking[drain] = asyncio.create_task(self._ask(drain, under_way[drain]))
+        begun = [self._asking[drain] for drain in unasked & self._asking.keys()]
+        if begun:
+            await asyncio.wait(begun, timeout=LIMIT_S)
+        return {node: self._until_s.get(drain) for drain, node in under_way.items()}
 
-    async def _ask(self, node: str) -> float | None:
+    async def _ask(self, drain: Drain, node: str) -> None:
         try:
-            found = await self._client.node(node)
-        except (Refused, Unavailable):
-            return None
-        return deadline_of(found)
+            self._until_s[drain] = deadline_of(await self._client.node(node))
+        except Refused:
+            self._until_s[drain] = None
+        except Unavailable as away:
+            log.info("drain not told, asked again", extra={"node": node, "why": str(away)})
+        finally:
+            del self._asking[drain]
 
 
-def _drain(node: Mapping[str, Any]) -> tuple[str, str] | None:
+def _drain(node: Mapping[str, Any]) -> Drain | None:
     """Return what tells one drain from another, None for a node that Nomad does not drain."""
     if not node.get("Drain"):
         return None

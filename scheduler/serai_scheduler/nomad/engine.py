@@ -106,7 +106,11 @@ class NomadEngine:
 
     async def run(self) -> None:
         """Follow Nomad and the registry until cancelled."""
-        async with aclosing(self._memory), asyncio.TaskGroup() as group:
+        async with (
+            aclosing(self._memory),
+            aclosing(self._drains),
+            asyncio.TaskGroup() as group,
+        ):
             group.create_task(self._follower.run())
             group.create_task(self._explainer.run())
             group.create_task(self._asker.run())
