@@ -1,7 +1,7 @@
 """What an agent tells the scheduler once a second: bounded, versioned, all of it replaceable.
 
-Counters only grow within one `gateway_run` (a gateway's life); a new run starts at zero and the
-reader takes differences per run, so that a restart is never a negative rate.
+Counters only grow within one `run` (a gateway's life); the reader takes differences within a run
+only, and by the gateway's own clock: what a new run tells first is a base to count from.
 """
 
 from typing import Annotated
@@ -10,7 +10,7 @@ import msgspec
 
 from serai.model import Value
 
-REPORT_VERSION = 2
+REPORT_VERSION = 3
 GATEWAY_ROLE = "gateway"
 MAX_REPORT_BYTES = 4 * 2**20
 
@@ -132,12 +132,14 @@ class Demand(Value):
 class GatewayReading(Value):
     """One gateway at one moment.
 
-    `run` names the life of its counters; `revisions` says which route revision has been carried
-    out per API (wanted and real HAProxy state agreed at that revision).
+    `run` names the life of its counters, and `read_at_s` says when they were read, by a clock that
+    is never set and that means nothing beyond the run; `revisions` says which route revision has
+    been carried out per API (wanted and real HAProxy state agreed at that revision).
     """
 
     run: Short
     ready: bool
+    read_at_s: float
     haproxy_version: Short = ""
     revisions: dict[str, int] = msgspec.field(default_factory=dict)
     versions: Annotated[tuple[VersionTraffic, ...], msgspec.Meta(max_length=5000)] = ()

@@ -1,11 +1,12 @@
 """What the gateways' counters add up to: rates, quantiles, in flight. Pure but for its memory.
 
-Counters arrive as totals per gateway run; differences are taken within a run only, so a gateway
-that starts again neither loses what was counted nor makes a negative rate.
+Counters arrive as totals per gateway run; differences are taken within a run only, and by the
+gateway's own clock. What a gateway tells first, of a run or after it was taken to be gone, is a
+base to count from: it is among the totals, but nobody knows over how long it came.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from serai.model import replica_of_server
@@ -46,6 +47,11 @@ class Counts:
             _add(self.buckets, other.buckets, sign),
         )
 
+    @property
+    def negative(self) -> bool:
+        """Say whether any is below zero, as no difference is of counters that have counted on."""
+        return min(self.arrivals, self.completions, *self.outcomes, *self.buckets) < 0
+
 
 NOTHING = Counts()
 
@@ -59,16 +65,32 @@ class _Gateway:
     by_api: dict[str, list[VersionTraffic]]
     carried_out: dict[str, int]
     """Route revisions; of one that has just begun again and did nothing yet, those from before."""
+    stretch: int
+    """The number of the present stretch in which it has counted without a break."""
+    stretches: dict[str, int]
+    """The same for APIs whose counters have fallen within this one."""
 
 
 @dataclass
 class _Series:
     before: Counts = field(default_factory=Counts)
-    """What gateways had counted when they were first heard: nobody knows over how long."""
+    """What gateways had counted when they were first heard, or heard anew: nobody knows over how
+    long."""
     since: Counts = field(default_factory=Counts)
-    """What they have counted since."""
+    """What they have counted between two readings that go together."""
     samples: deque[tuple[float, Counts]] = field(default_factory=deque)
     """The latter over time, oldest first, one per second at most, no older than the window."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Up to when a gateway has told its counters of an API, by its own clock.
+
+    Only two that are of one `stretch` go together: between them nothing was missed.
+    """
+
+    stretch: int
+    at_s: float
 
 
 @dataclass(frozen=True)
@@ -76,13 +98,14 @@ class Counted:
     """What all gateways have counted of an API since they were first heard, and what is there now.
 
     `completions` ended on a replica; refused requests are among the arrivals alone. `queued` are
-    those that wait, the ones held for want of a replica among them.
+    those that wait, the ones held for want of a replica among them. `told` is by gateway.
     """
 
     arrivals: int
     completions: int
     running: int
     queued: int
+    told: Mapping[str, Told]
 
 
 @dataclass(frozen=True)
@@ -105,6 +128,8 @@ class TrafficBook:
         self._gateways: dict[str, _Gateway] = {}
         self._gone: dict[str, _Gateway] = {}
         """Those that were silent for so long that they are not waited for, the latest last."""
+        self._stretch = 0
+        """The number that was given last to a stretch of any gateway."""
         self._series: dict[str, dict[str, _Series]] = {}
         """By API, then by version."""
         self._speechless: dict[str, float] = {}
@@ -115,29 +140,43 @@ class TrafficBook:
         known = self._gateways.get(node)
         last = known or self._gone.pop(node, None)
         before = last.before if last is not None and last.reading.run == reading.run else {}
+        goes_on = known if known is not None and known.reading.run == reading.run else None
         after = {(v.api, v.version): _counts(v) for v in reading.versions}
         by_api: dict[str, list[VersionTraffic]] = {}
         for version in reading.versions:
             by_api.setdefault(version.api, []).append(version)
+        stretch = goes_on.stretch if goes_on is not None else self._next_stretch()
+        stretches = goes_on.stretches if goes_on is not None else {}
         for key, counts in after.items():
-            self._count(key, counts, before.get(key, NOTHING), is_new=known is None)
+            if not self._count(key, counts, before.get(key, NOTHING), goes_on is not None):
+                stretches[key[0]] = self._next_stretch()
         begins = known is not None and known.reading.run != reading.run and not reading.revisions
         carried_out = known.carried_out if known is not None and begins else reading.revisions
         first_at_s = known.first_at_s if known is not None else now_s
-        self._gateways[node] = _Gateway(first_at_s, now_s, reading, after, by_api, carried_out)
+        self._gateways[node] = _Gateway(
+            first_at_s, now_s, reading, after, by_api, carried_out, stretch, stretches
+        )
         self._speechless.pop(node, None)
         self._sample(now_s)
 
-    def _count(self, key: Key, counts: Counts, before: Counts, is_new: bool) -> None:
+    def _next_stretch(self) -> int:
+        self._stretch += 1
+        return self._stretch
+
+    def _count(self, key: Key, counts: Counts, before: Counts, goes_on: bool) -> bool:
+        """Add what a version has counted; False where its counters fell: they are a base then."""
         api, version = key
         series = self._series.setdefault(api, {}).setdefault(version, _Series())
         if counts == before:  # as of most versions in any second
-            return
+            return True
         more = counts.plus(before, -1)
-        if is_new:
-            series.before = series.before.plus(more)
-        else:
+        if more.negative:
+            return False
+        if goes_on:
             series.since = series.since.plus(more)
+        else:
+            series.before = series.before.plus(more)
+        return True
 
     def add_speechless(self, node: str, now_s: float) -> None:
         """Note that a node reported of whose gateway nothing can be read."""
@@ -230,6 +269,10 @@ class TrafficBook:
             completions=sum(one.since.completions for one in series),
             running=sum(v.in_flight for v in now),
             queued=sum(v.queued + v.held for v in now),
+            told={
+                node: Told(one.stretches.get(api, one.stretch), one.reading.read_at_s)
+                for node, one in self._gateways.items()
+            },
         )
 
     def _now(self, api: str, now_s: float) -> Iterator[VersionTraffic]:

@@ -320,6 +320,7 @@ class SimGateway:
         return GatewayReading(
             run="run",
             ready=True,
+            read_at_s=self._engine.clock.now(),
             revisions={api: route.revision for api, route in self._routes.items()},
             servers=tuple(
                 ServerTraffic(server=name, state="ready", in_flight=count)

@@ -59,10 +59,11 @@ class DemandGateway:
         engine.gateway = self
 
     def restart(self) -> None:
-        """Count from zero, as a gateway does that has begun again."""
+        """Count anew, as a gateway does that has begun again: what is there has arrived for it."""
         self._run += 1
         self._counted_before = {
-            api: (one.arrivals, one.completions, one.refused) for api, one in self.demands.items()
+            api: (one.completions + one.refused, one.completions, one.refused)
+            for api, one in self.demands.items()
         }
 
     async def step(self) -> GatewayReading | None:
@@ -128,6 +129,7 @@ class DemandGateway:
         return GatewayReading(
             run=f"run-{self._run}",
             ready=True,
+            read_at_s=self._clock.now(),
             revisions={api: route.revision for api, route in self._routes.items()},
             servers=tuple(
                 ServerTraffic(server=name, state="ready", in_flight=count)

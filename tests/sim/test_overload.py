@@ -58,7 +58,7 @@ class Overloaded:
         reading = self._reading(seen.running, seen.queued)
         self.told.add(reading, now_s, WALL_S + now_s)
         self.book.add("node", reading, now_s)
-        sample = self.signals.sample(now_s, self.book.counted("iris", now_s), self._supply())
+        sample = self.signals.sample(self.book.counted("iris", now_s), self._supply())
         if sample is None:
             return
         self.history.add(now_s, sample)
@@ -96,7 +96,9 @@ class Overloaded:
         slots = {SLOT: SeenSlot(SLOT, running + queued, queued, 0)}
         worker = Worker(Seen({}, (there,), slots), {"iris": running + queued})
         versions = versions_of([worker], ["iris"], self.outcomes)
-        return GatewayReading(run="run", ready=True, versions=versions)
+        return GatewayReading(
+            run="run", ready=True, read_at_s=float(self.system.now_s), versions=versions
+        )
 
 
 def run(queue_limit: int, queue_timeout_s: float) -> Overloaded:

@@ -364,6 +364,7 @@ class HaproxyGateway:
         """Return the counters now; Unavailable when HAProxy does not answer."""
         async with self._lock:
             present = _worker(parse_sections(await ask(self._process.stats, ";".join(READ))))
+            read_at_s = self._clock.now()
             retired = [
                 _worker(parse_sections(answer))
                 for answer in await self._process.ask_old_workers(READ)
@@ -375,6 +376,7 @@ class HaproxyGateway:
         return GatewayReading(
             run=self._run,
             ready=True,
+            read_at_s=read_at_s,
             haproxy_version=self.version,
             revisions=dict(self._revisions),
             versions=versions_of(workers, [route.api for route in self._routes], self._outcomes),

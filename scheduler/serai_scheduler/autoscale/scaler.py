@@ -153,11 +153,11 @@ class Scaler:
         asked = None
         if self._metric is not None:
             asked = self._metric.add(now_s, seen.reading, supply.start_up_s)
-        sample = self._sample(now_s, seen, supply, asked)
+        sample = self._sample(seen, supply, asked)
         if sample is not None and self._policy is not None:
             self._policy.add(now_s, sample)
             self._last = self._policy.decide(now_s, limits), sample
-        count, cause = self._wanted(record, limits, known=sample is not None)
+        count, cause = self._wanted(record, limits, known=self._signals.known)
         allowed = count
         if cause == "policy":
             allowed = bounded(self._steps.limited(now_s, count, scaling), limits)
@@ -180,10 +180,8 @@ class Scaler:
         """Take it that the API has no more than `count`: limits of steps go from there."""
         self._steps.stands(now_s, count)
 
-    def _sample(
-        self, now_s: float, seen: Seen, supply: Supply, asked: MetricAsked | None
-    ) -> Sample | None:
-        sample = self._signals.sample(now_s, seen.counted, supply)
+    def _sample(self, seen: Seen, supply: Supply, asked: MetricAsked | None) -> Sample | None:
+        sample = self._signals.sample(seen.counted, supply)
         if sample is not None and (seen.woken or asked is not None):
             return replace(sample, queued=sample.queued + seen.woken, metric=asked)
         return sample

@@ -1,4 +1,8 @@
-"""Turns what gateways have counted into one second's sample of an API. Pure but for its memory."""
+"""Turns what gateways have counted into one second's sample of an API. Pure but for its memory.
+
+How late a report came is no matter: counts go with the time between the readings that they are the
+difference of, by the clock of the gateway that made them.
+"""
 
 from dataclasses import dataclass
 
@@ -20,28 +24,40 @@ class Supply:
 
 
 class Signals:
-    """Remembers what was counted of one API when it was looked at last."""
+    """Remembers what was counted of one API up to the last sample.
+
+    `known` says whether the gateways have counted on without a break up to what they told last; a
+    look at which some of them have told nothing new yet changes nothing of that.
+    """
 
     def __init__(self) -> None:
-        self._last: tuple[float, Counted] | None = None
+        self.known = False
+        self._last: Counted | None = None
 
-    def sample(self, now_s: float, counted: Counted | None, supply: Supply) -> Sample | None:
-        """Return what has come and gone since the last look.
+    def sample(self, counted: Counted | None, supply: Supply) -> Sample | None:
+        """Return what has come and gone since the last sample, once every gateway tells of it.
 
         `counted` is None while any gateway is silent: unknown is not zero, so there is no sample
-        then, and the next one is of the whole time. There is none at the first look either.
-        Counters that fall have begun anew: what they show is what came since.
+        then, and the next one is of the whole time. There is none at the first look either, nor
+        where a gateway has come, gone or begun anew, or a counter has fallen: what came meanwhile
+        is not known, and what is told now is what the next sample is counted from.
         """
         if counted is None:
+            self.known = False
             return None
-        last, self._last = self._last, (now_s, counted)
-        if last is None or now_s <= last[0]:
+        last = self._last
+        if last is None or not _goes_on(last, counted):
+            self.known, self._last = False, counted
             return None
-        at_s, before = last
+        steps_s = [one.at_s - last.told[node].at_s for node, one in counted.told.items()]
+        if min(steps_s, default=0.0) <= 0.0:
+            return None
+        self.known, self._last = True, counted
         return Sample(
-            elapsed_s=now_s - at_s,
-            arrivals=_since(before.arrivals, counted.arrivals),
-            completions=_since(before.completions, counted.completions),
+            # They all end within about a second of each other, and so does what they begin with.
+            elapsed_s=sum(steps_s) / len(steps_s),
+            arrivals=counted.arrivals - last.arrivals,
+            completions=counted.completions - last.completions,
             running=counted.running,
             queued=counted.queued,
             ready=supply.ready,
@@ -54,5 +70,11 @@ class Signals:
         )
 
 
-def _since(before: int, now: int) -> int:
-    return now - before if now >= before else now
+def _goes_on(before: Counted, now: Counted) -> bool:
+    """Say whether the difference of the two is all that came between them."""
+    return (
+        now.arrivals >= before.arrivals
+        and now.completions >= before.completions
+        and {node: one.stretch for node, one in now.told.items()}
+        == {node: one.stretch for node, one in before.told.items()}
+    )

@@ -79,7 +79,9 @@ class World:
     async def _carry_out_routes(self) -> None:
         routes = [decode(e.value, Route) for e in (await self.store.scan(ROUTES)).entries]
         revisions = {route.api: route.revision for route in routes}
-        reading = GatewayReading(run="run", ready=True, revisions=revisions)
+        reading = GatewayReading(
+            run="run", ready=True, read_at_s=self.clock.now(), revisions=revisions
+        )
         self.traffic.add("node", reading, self.clock.now())
 
     async def deploy(self, **env: str) -> str:

@@ -12,7 +12,7 @@ from serai_scheduler.autoscale.own.answers import Said
 from serai_scheduler.autoscale.scaler import Past, Scaler, Seen
 from serai_scheduler.autoscale.starts import Starts
 from serai_scheduler.state import LEARNED_AT_ONCE, State
-from serai_scheduler.traffic import Counted
+from serai_scheduler.traffic import Counted, Told
 from tests.support.scheduling import deployed, replica
 from tests.support.scheduling import spec as api_spec
 
@@ -26,16 +26,20 @@ class Silent:
         return False
 
 
-def seen(
-    scaling: Autoscaling, ready: int = 1, slots: int = 1, counted: Counted | None = None
-) -> Seen:
+def counted(second: int, a_second: int = 0) -> Counted:
+    """So many come, and as many end, in each second."""
+    so_far = a_second * second
+    return Counted(so_far, so_far, a_second, 0, {"node": Told(1, float(second))})
+
+
+def seen(scaling: Autoscaling, ready: int = 1, slots: int = 1, told: Counted | None = None) -> Seen:
     plain = api_spec(low=1, high=50)
     concurrency = msgspec.structs.replace(plain.concurrency, per_replica=slots)
     spec = msgspec.structs.replace(plain, autoscaling=scaling, concurrency=concurrency)
     _, stored = deployed(None, spec)
     record = msgspec.structs.replace(stored.record, stable="v1", replicas=ready, candidate=None)
     there = tuple(replica("v1", number, ReplicaState.READY) for number in range(ready))
-    return Seen(record, there, counted or Counted(0, 0, 0, 0), 1000.0)
+    return Seen(record, there, told or counted(0), 1000.0)
 
 
 def scaler(past: Past | None = None, starts: Starts | None = None) -> Scaler:
@@ -46,18 +50,17 @@ def scaler(past: Past | None = None, starts: Starts | None = None) -> Scaler:
 def test_an_api_that_nobody_asks_for_never_grows(slots: int, target: float | None) -> None:
     scaling = Autoscaling(min_replicas=1, max_replicas=50, target_in_flight=target)
     one = scaler()
-    counts = {one.tick(float(n), seen(scaling, 3, slots)).count for n in range(300)}
+    counts = {one.tick(float(n), seen(scaling, 3, slots, counted(n))).count for n in range(300)}
     assert counts == {3}, "what runs is held for a while, and no more than that"
 
 
 @pytest.mark.parametrize("pause_s", [30, 110, 300, 3000])
 def test_a_pause_in_what_is_told_asks_for_no_more(pause_s: int) -> None:
     """20 requests a second of a second each: before the pause, in it and after."""
-    scaling, one, now_s, counts = Autoscaling(min_replicas=1, max_replicas=50), scaler(), 0, []
+    scaling, one, counts = Autoscaling(min_replicas=1, max_replicas=50), scaler(), []
     for second in (*range(1, 900), *range(900 + pause_s, 1800 + pause_s)):
-        now_s = second
-        counted = Counted(20 * now_s, 20 * now_s, 20, 0)
-        counts.append(one.tick(float(now_s), seen(scaling, 3, 10, counted)).count)
+        told = counted(second, 20)
+        counts.append(one.tick(float(second), seen(scaling, 3, 10, told)).count)
     assert max(counts[900:]) <= max(counts[600:900]) == 4
 
 
@@ -89,7 +92,7 @@ def test_steps_go_from_what_stood_and_not_from_what_was_wanted() -> None:
     scaling = Autoscaling(min_replicas=1, max_replicas=50, up=Up(limit="2"))
     one, wanted = scaler(), []
     for second in range(1, 900):
-        counted = Counted(20 * second, 20 * second, 20, 0)
-        wanted.append(one.tick(float(second), seen(scaling, 4, 1, counted)).count)
+        told = counted(second, 20)
+        wanted.append(one.tick(float(second), seen(scaling, 4, 1, told)).count)
         one.stands(float(second), min(wanted[-1], 4))
     assert set(wanted[60:]) == {6}

@@ -19,7 +19,7 @@ GPU = GpuReading(uuid="GPU-1", index=0, name="Tesla T4", memory_total_bytes=15 *
 
 GPUS = Gpus(readings=(GPU,), driver="570", age_s=0.5)
 
-GATEWAY = GatewayReading(run="r1", ready=True, revisions={"iris": 3})
+GATEWAY = GatewayReading(run="r1", ready=True, read_at_s=7.0, revisions={"iris": 3})
 
 
 def parts(

@@ -58,6 +58,7 @@ def test_too_many_of_anything_are_cut_and_told() -> None:
     gateway = GatewayReading(
         run="r",
         ready=True,
+        read_at_s=7.0,
         versions=tuple(VersionTraffic(api="a", version=str(i)) for i in range(5001)),
         servers=tuple(server(str(i)) for i in range(20_002)),
         revisions={str(i): i for i in range(5003)},
@@ -93,7 +94,7 @@ def test_a_report_above_its_size_loses_its_gateway_and_keeps_the_rest() -> None:
         )
         for i in range(5000)
     )
-    gateway = GatewayReading(run="r", ready=True, versions=versions)
+    gateway = GatewayReading(run="r", ready=True, read_at_s=7.0, versions=versions)
     beat = assembled(parts(replicas=(usage("a"),), gateway=gateway))
     assert beat.report.gateway is None
     assert beat.report.replicas == (usage("a"),)
@@ -143,7 +144,7 @@ USAGES = st.builds(
 def test_any_parts_make_a_report_that_is_taken(
     gpus: Gpus, usages: tuple[ReplicaUsage, ...] | None, revisions: dict[str, int]
 ) -> None:
-    gateway = GatewayReading(run="r", ready=False, revisions=revisions)
+    gateway = GatewayReading(run="r", ready=False, read_at_s=7.0, revisions=revisions)
     what = Parts(node=NODE, gpus=gpus, replicas=usages, gateway=gateway)
     report: NodeReport = assembled(what).report
     assert len(report.gpus.readings) == len(gpus.readings)

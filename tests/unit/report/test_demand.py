@@ -39,6 +39,7 @@ class Gateway:
         reading = GatewayReading(
             run=self.run,
             ready=True,
+            read_at_s=now_s,
             versions=(
                 VersionTraffic(
                     api="iris",
@@ -103,7 +104,9 @@ def test_refused_requests_have_arrived_and_not_ended() -> None:
             completions=second,
             refused=8 * second,
         )
-        reading = GatewayReading(run="first", ready=True, versions=(version,))
+        reading = GatewayReading(
+            run="first", ready=True, read_at_s=float(second), versions=(version,)
+        )
         history.add(reading, second, WALL_S + second)
     book.add("gateway", history.since(0), WALL_S + 10)
     slot = book.slots("iris", WALL_S + 10)[-2]

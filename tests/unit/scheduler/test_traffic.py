@@ -1,5 +1,7 @@
 """Counters of gateways added up."""
 
+import msgspec
+
 from serai.report import LATENCY_BOUNDS_MS, GatewayReading, ServerTraffic, VersionTraffic
 from serai_scheduler.traffic import BUCKETS, FRESH_S, TrafficBook, quantile_ms
 
@@ -12,6 +14,7 @@ def reading(
     return GatewayReading(
         run=run,
         ready=True,
+        read_at_s=0.0,
         revisions={"iris": revision},
         versions=(
             VersionTraffic(
@@ -57,6 +60,37 @@ def test_what_a_gateway_counted_before_it_was_heard_is_no_traffic_of_now() -> No
     assert traffic.requests_per_s is not None and 1.5 < traffic.requests_per_s < 2.0
     counted = book.counted("iris", 4.0)
     assert (counted.arrivals, counted.completions) == (7, 7)
+
+
+def test_what_a_new_run_tells_first_is_a_base_to_count_from() -> None:
+    """An agent that had started again took all that ran on its HAProxy for new requests."""
+    book = TrafficBook()
+    book.add("a", reading(arrivals=100, queued=40), 0.0)
+    book.add("a", reading(arrivals=110, queued=40), 1.0)
+    before = book.counted("iris", 1.0)
+    book.add("a", reading(run="two", arrivals=40, queued=40), 4.0)
+    first = book.counted("iris", 4.0)
+    assert first.arrivals == before.arrivals == 10
+    assert first.told["a"].stretch != before.told["a"].stretch, "what came meanwhile is unknown"
+    book.add("a", reading(run="two", arrivals=43, queued=40), 5.0)
+    later = book.counted("iris", 5.0)
+    assert later.arrivals == 13 and later.told["a"].stretch == first.told["a"].stretch
+    assert book.traffic("iris", 5.0).responses_2xx == 153, "the totals have them all"
+
+
+def test_counters_that_fall_are_a_base_to_count_from() -> None:
+    book = TrafficBook()
+    ocr = (VersionTraffic(api="ocr", version="v1"),)
+    for second, arrivals in enumerate((1000, 1010, 950, 960)):
+        told = reading(arrivals=arrivals)
+        book.add("a", msgspec.structs.replace(told, versions=told.versions + ocr), float(second))
+        counted = book.counted("iris", float(second))
+        if second == 1:
+            before, other = counted, book.counted("ocr", 1.0)
+        assert counted.arrivals == (0, 10, 10, 20)[second]
+    assert counted.told["a"].stretch != before.told["a"].stretch
+    assert book.counted("ocr", 3.0).told["a"].stretch == other.told["a"].stretch
+    assert book.traffic("iris", 3.0).responses_2xx == 1020
 
 
 def test_a_gateway_that_was_silent_for_long_is_not_counted_twice() -> None:

@@ -24,7 +24,7 @@ from serai_scheduler.autoscale.policies.awake import Awake
 from serai_scheduler.autoscale.rules import metric_need
 from serai_scheduler.autoscale.scaler import Past, Scaler, Seen
 from serai_scheduler.autoscale.starts import Starts
-from serai_scheduler.traffic import Counted
+from serai_scheduler.traffic import Counted, Told
 from tests.support.scheduling import deployed
 from tests.support.scheduling import spec as api_spec
 
@@ -104,20 +104,21 @@ def test_a_scaler_hands_on_what_is_held_of_its_metric() -> None:
     _, stored = deployed(None, msgspec.structs.replace(plain, autoscaling=scaling))
     record = msgspec.structs.replace(stored.record, stable="v1", replicas=1, candidate=None)
 
-    def seen(value: float) -> Seen:
-        return Seen(record, (), Counted(0, 0, 0, 0), 1000.0, reading=Reading(value))
+    def seen(second: int, value: float) -> Seen:
+        counted = Counted(0, 0, 0, 0, {"node": Told(1, float(second))})
+        return Seen(record, (), counted, 1000.0, reading=Reading(value))
 
     def scaler(past: Past | None) -> Scaler:
         return Scaler(0.0, Starts(), past, lambda target, config: Says(1))
 
     before = scaler(None)
     for second in range(30):
-        before.tick(float(second), seen(8000.0))
+        before.tick(float(second), seen(second, 8000.0))
     learned = before.keep(30.0, 1000.0)
     assert learned is not None and learned.metric is not None
     after = scaler(Past(Found(learned, age_s=5.0), told=()))
     for second in range(30):
-        verdict = after.tick(100.0 + second, seen(100.0))
+        verdict = after.tick(100.0 + second, seen(second, 100.0))
     assert verdict.count == 4 and verdict.metric is not None
     assert (verdict.metric.now, verdict.metric.replicas) == (1, 4)
 
