@@ -94,7 +94,7 @@ class Overloaded:
             maintenance=False,
         )
         slots = {SLOT: SeenSlot(SLOT, running + queued, queued, 0)}
-        worker = Worker(Seen({}, (there,), slots), {"iris": running + queued})
+        worker = Worker(Seen({}, (there,), slots), {"iris": running + queued}, pid=7)
         versions = versions_of([worker], ["iris"], self.outcomes)
         return GatewayReading(
             run="run", ready=True, read_at_s=float(self.system.now_s), versions=versions

@@ -177,6 +177,12 @@ def parse_info(text: str) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
 
 
+def parse_pid(info: str) -> int | None:
+    """Return the process id that `show info` tells of; None where it does not say."""
+    told = parse_info(info).get("Pid", "")
+    return int(told) if told.isdigit() else None
+
+
 def connections_of(text: str) -> int | None:
     """Return how many connections `show info` tells of; None where it does not say: unknown."""
     told = parse_info(text).get("CurrConns", "")

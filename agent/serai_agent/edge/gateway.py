@@ -14,21 +14,14 @@ from serai.model import Server
 from serai.report import GatewayReading
 from serai.routes import Route
 from serai_agent.edge import config, front, process
-from serai_agent.edge.answers import (
-    Sections,
-    Seen,
-    connections_of,
-    parse_sections,
-    parse_seen,
-    parse_table,
-)
+from serai_agent.edge.answers import Seen, connections_of, parse_sections, parse_seen
 from serai_agent.edge.believe import Belief, believe, unrouted
 from serai_agent.edge.files import GatewayFiles, LastGood
 from serai_agent.edge.layout import TABLE, SlotClass, slot_name
 from serai_agent.edge.logsocket import LogSocket
 from serai_agent.edge.outcomes import Outcomes
 from serai_agent.edge.plan import Plan, owners, plan
-from serai_agent.edge.reading import Worker, servers_of, unanswered_of, versions_of
+from serai_agent.edge.reading import servers_of, unanswered_of, versions_of, worker_of
 from serai_agent.edge.socket import ask, lines_of
 from serai_agent.edge.startup import cold_start, files_of, grown, kept_lines, nothing_yet
 
@@ -363,15 +356,14 @@ class HaproxyGateway:
     async def read(self) -> GatewayReading:
         """Return the counters now; Unavailable when HAProxy does not answer."""
         async with self._lock:
-            present = _worker(parse_sections(await ask(self._process.stats, ";".join(READ))))
+            present = worker_of(await ask(self._process.stats, ";".join(READ)))
             read_at_s = self._clock.now()
-            retired = [
-                _worker(parse_sections(answer))
-                for answer in await self._process.ask_old_workers(READ)
-            ]
-        workers = [present, *retired]
+            retired = [worker_of(told) for told in await self._process.ask_old_workers(READ)]
+        if present is None:
+            raise Unavailable("HAProxy ended while it was asked")
+        workers = [present, *(one for one in retired if one is not None)]
         used = owners(present.seen)
-        self._outcomes.add_unanswered(unanswered_of(workers), used)
+        self._outcomes.add_unanswered(unanswered_of(workers), used, present.pid)
         self._outcomes.keep(set(used.values()))
         return GatewayReading(
             run=self._run,
@@ -387,10 +379,6 @@ class HaproxyGateway:
             slots_free=len(present.seen.slots) - len(used),
             problem="; ".join(self._problems)[:256],
         )
-
-
-def _worker(sections: Sections) -> Worker:
-    return Worker(parse_seen(sections), parse_table(sections.table))
 
 
 def _harmless(answer: str) -> bool:

@@ -34,8 +34,8 @@ class Sums:
     """Counters of one API version since the aggregation began.
 
     What ended is `completions` where it had reached a replica, else `refused`, those included whose
-    client left while they waited. `arrivals` is kept by the reader: the most that was ever seen
-    ended or under way.
+    client left while they waited. `arrivals` is the most that was ever seen ended or under way of
+    each HAProxy worker, added up.
     """
 
     arrivals: int = 0
@@ -62,6 +62,52 @@ class _Worker:
 
 
 @dataclass
+class _Shown:
+    ended: int = 0
+    most: int = 0
+    """How many had ended or were under way, when that were most."""
+
+
+class _Arrivals:
+    """How many requests have come to each of HAProxy's workers.
+
+    A request ends in the worker that it came to. Those that a worker took along when it died have
+    arrived, and neither end nor hide what comes to the next one.
+    """
+
+    def __init__(self) -> None:
+        self._shown: dict[int, dict[Key, _Shown]] = {}
+
+    def ended(self, pid: int, key: Key, count: int) -> int:
+        """Take in that so many have ended; return how many of them were not seen to arrive."""
+        shown = self._of(pid, key)
+        shown.ended += count
+        return self._more(shown, shown.ended)
+
+    def under_way(self, pid: int, key: Key, count: int) -> int:
+        """Take in how many are there now; return how many of them were not seen to arrive."""
+        shown = self._of(pid, key)
+        return self._more(shown, shown.ended + count)
+
+    def forget(self, key: Key) -> None:
+        """Drop what was seen of an API version."""
+        for shown in self._shown.values():
+            shown.pop(key, None)
+
+    def _of(self, pid: int, key: Key) -> _Shown:
+        if pid not in self._shown and len(self._shown) >= KEPT_WORKERS:
+            del self._shown[next(iter(self._shown))]
+        return self._shown.setdefault(pid, {}).setdefault(key, _Shown())
+
+    @staticmethod
+    def _more(shown: _Shown, now: int) -> int:
+        # A line of the log may be late, but what has arrived has arrived.
+        more = max(0, now - shown.most)
+        shown.most += more
+        return more
+
+
+@dataclass
 class _Unanswered:
     """Requests of a slot without an answer: how many are counted, and the latest numbers read."""
 
@@ -81,7 +127,8 @@ class Outcomes:
         self.sums: dict[Key, Sums] = {}
         self.lines = 0
         self.damaged = 0
-        self._workers: dict[bytes, _Worker] = {}
+        self._workers: dict[int, _Worker] = {}
+        self._arrivals = _Arrivals()
         self._unanswered: dict[str, _Unanswered] = {}
         self._lost_before = 0
 
@@ -103,13 +150,13 @@ class Outcomes:
             self.damaged += 1
             return
         try:
-            self._number(parts[10], int(parts[9]))
+            self._number(int(parts[10]), int(parts[9]))
             if parts[0] not in (b"-", b""):  # else a path that nobody has
                 self._count(parts)
         except ValueError:
             self.damaged += 1
 
-    def _number(self, pid: bytes, number: int) -> None:
+    def _number(self, pid: int, number: int) -> None:
         worker = self._workers.get(pid)
         if worker is None:
             if len(self._workers) >= KEPT_WORKERS:
@@ -121,13 +168,15 @@ class Outcomes:
         worker.highest = max(worker.highest, number)
 
     def _count(self, parts: list[bytes]) -> None:
-        api, version, status, milliseconds, state, received, sent, refused, turn, _, _ = parts
+        api, version, status, milliseconds, state, received, sent, refused, turn, _, pid = parts
         code, took_ms = int(status), max(int(milliseconds), 0)
         bytes_in, bytes_out = int(received), int(sent)
         if not 0 <= max(took_ms, bytes_in, bytes_out) < MOST_NUMBER:
             raise ValueError("no number that HAProxy would tell")
         weight = LINE_STANDS_FOR if turn == b"0" and 200 <= code <= 399 else 1
-        sums = self.sums_of(api.decode(), version.decode() if version != b"-" else "")
+        key = api.decode(), version.decode() if version != b"-" else ""
+        sums = self.sums_of(*key)
+        sums.arrivals += self._arrivals.ended(int(pid), key, weight)
         sums.bytes_in += bytes_in * weight
         sums.bytes_out += bytes_out * weight
         if _reached(state, refused):
@@ -145,13 +194,19 @@ class Outcomes:
             sums = self.sums[api, version] = Sums()
         return sums
 
-    def add_unanswered(self, unanswered: Mapping[str, int], owners: Mapping[str, Key]) -> None:
+    def add_under_way(self, pid: int, key: Key, count: int) -> None:
+        """Take in how many requests of an API version a worker has at once, running and queued."""
+        self.sums_of(*key).arrivals += self._arrivals.under_way(pid, key, count)
+
+    def add_unanswered(
+        self, unanswered: Mapping[str, int], owners: Mapping[str, Key], pid: int
+    ) -> None:
         """Count requests that ended without an answer and without a line, as failures.
 
         That is how HAProxy treats a later request of a client's connection whose server closes: it
         closes as well, so that the client repeats it. `unanswered` counts them by slot, from the
         start of the processes; a number counts once it was read a few times, since its parts
-        are not read at the same instant.
+        are not read at the same instant. `pid` is the present worker's, to which nearly all came.
         """
         for slot, now in unanswered.items():
             reads = self._unanswered.get(slot)
@@ -164,6 +219,7 @@ class Outcomes:
                 reads.counted += fresh
                 if (owner := owners.get(slot)) is not None:
                     sums = self.sums_of(*owner)
+                    sums.arrivals += self._arrivals.ended(pid, owner, fresh)
                     sums.completions += fresh
                     sums.outcomes[SERVER_FAILED] += fresh
 
@@ -175,6 +231,7 @@ class Outcomes:
         surplus = len(self.sums) - MOST_KEYS
         for key in [key for key in self.sums if key not in wanted][: max(0, surplus)]:
             del self.sums[key]
+            self._arrivals.forget(key)
 
 
 def _reached(state: bytes, refused: bytes) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from serai.report import ServerTraffic, VersionTraffic
-from serai_agent.edge.answers import Seen
+from serai_agent.edge.answers import Seen, parse_pid, parse_sections, parse_seen, parse_table
 from serai_agent.edge.outcomes import Key, Outcomes, Sums
 from serai_agent.edge.plan import owners
 
@@ -16,6 +16,7 @@ class Worker:
     seen: Seen
     table: Mapping[str, int]
     """How many requests each API has at once: running, queued and held."""
+    pid: int
 
 
 @dataclass
@@ -25,10 +26,20 @@ class _Now:
     held: int = 0
 
 
+def worker_of(answer: str) -> Worker | None:
+    """Read a worker's answer to all that is asked of it; None where it broke off."""
+    sections = parse_sections(answer)
+    pid = parse_pid(sections.info)
+    return Worker(parse_seen(sections), parse_table(sections.table), pid) if pid else None
+
+
 def versions_of(
     workers: Sequence[Worker], apis: Sequence[str], outcomes: Outcomes
 ) -> tuple[VersionTraffic, ...]:
-    """Return the traffic of each version; what is held has no version yet and stands under ""."""
+    """Return the traffic of each version; what is held has no version yet and stands under "".
+
+    What is under way is taken into `outcomes`, which keep what has arrived.
+    """
     now: dict[Key, _Now] = {(api, ""): _Now() for api in apis}
     for place, worker in enumerate(workers):
         for key, found in _counts(worker).items():
@@ -37,6 +48,7 @@ def versions_of(
             total.queued += found.queued
             # A retired worker holds nothing: it hands over at once, and only passes on from then.
             total.held += found.held if place == 0 else 0
+            outcomes.add_under_way(worker.pid, key, found.in_flight + found.queued)
     keys = sorted(now.keys() | outcomes.sums.keys())
     return tuple(_traffic(key, now.get(key, _Now()), outcomes.sums_of(*key)) for key in keys)
 
@@ -72,9 +84,6 @@ def _counts(worker: Worker) -> dict[Key, _Now]:
 
 
 def _traffic(key: Key, now: _Now, sums: Sums) -> VersionTraffic:
-    # A line of the log may be late, but a counter must not fall.
-    ended = sums.completions + sums.refused
-    sums.arrivals = max(sums.arrivals, ended + now.in_flight + now.queued)
     one, two, three, four, five, gone = sums.outcomes
     return VersionTraffic(
         api=key[0],

@@ -1,6 +1,8 @@
 """What the gateway counts, on the real HAProxy in both versions."""
 
 import asyncio
+import os
+import signal
 
 import aiohttp
 
@@ -27,6 +29,29 @@ async def test_a_request_that_ends_without_an_answer_is_counted(one: Edge) -> No
         return mine.outcomes == (0, 1, 0, 0, 1, 0) and mine.completions == 2
 
     await auntil(counted)
+
+
+async def test_what_died_with_haproxy_hides_nothing_that_comes_to_the_next_one(
+    one: Edge, client: aiohttp.ClientSession
+) -> None:
+    backend = await one.backend("x")
+    await one.gateway.apply([route()], [backend.server()])
+
+    async def have_arrived(count: int) -> bool:
+        versions = (await one.gateway.read()).versions
+        return sum(v.arrivals for v in versions) == count
+
+    waiting = [asyncio.create_task(get(client, f"{one.url}/iris/wait")) for _ in range(2)]
+    await auntil(lambda: have_arrived(2))
+    pid = one.gateway.pid()
+    assert pid is not None
+    os.killpg(pid, signal.SIGKILL)
+    ends = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(end, aiohttp.ClientError) for end in ends)
+    await auntil(lambda: one.gateway.pid() is None)
+    await one.gateway.apply([route()], [backend.server()])
+    await get(client, f"{one.url}/iris")
+    await auntil(lambda: have_arrived(3))
 
 
 async def test_outcomes_are_counted_per_version(one: Edge, client: aiohttp.ClientSession) -> None:

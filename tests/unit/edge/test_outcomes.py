@@ -114,7 +114,7 @@ def test_requests_without_an_answer_are_failures_once_the_number_has_settled() -
     owners = {"slot_1": ("iris", "v1")}
     told = []
     for now in (7, 8, 7, 7, 9, 9, 9, 9, 4, 4, 5, 5, 5):  # a worker with 5 of them ended: 9 to 4
-        sums.add_unanswered({"slot_1": now, "free": now}, owners)
+        sums.add_unanswered({"slot_1": now, "free": now}, owners, pid=7)
         told.append(sums.sums_of("iris", "v1").outcomes[4])
     assert told == [0, 0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2, 3]
     assert sums.sums_of("iris", "v1").completions == 3

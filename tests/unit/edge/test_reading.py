@@ -9,7 +9,12 @@ SLOT = "slot_030_0"
 
 
 def worker(
-    current: int, queued: int = 0, tracked: int = 0, on_server: int = 0, up: bool = True
+    current: int,
+    queued: int = 0,
+    tracked: int = 0,
+    on_server: int = 0,
+    up: bool = True,
+    pid: int = 7,
 ) -> Worker:
     there = SeenServer(
         slot=SLOT,
@@ -23,7 +28,7 @@ def worker(
         maintenance=False,
     )
     slots = {SLOT: SeenSlot(SLOT, current, queued, 100)}
-    return Worker(Seen({}, (there,), slots), {"iris": tracked})
+    return Worker(Seen({}, (there,), slots), {"iris": tracked}, pid)
 
 
 def test_queued_requests_are_no_requests_in_flight() -> None:
@@ -32,7 +37,7 @@ def test_queued_requests_are_no_requests_in_flight() -> None:
 
 
 def test_what_runs_in_a_retired_worker_counts_too() -> None:
-    both = [worker(1, 0, 1, 1), worker(3, 1, 3, 2)]
+    both = [worker(1, 0, 1, 1), worker(3, 1, 3, 2, pid=6)]
     found = {v.version: v for v in versions_of(both, ["iris"], Outcomes())}
     assert (found["v1"].in_flight, found["v1"].queued) == (3, 1)
     assert [(s.in_flight, s.state) for s in servers_of(both)] == [(3, "up")]
@@ -57,6 +62,31 @@ def test_arrivals_never_fall() -> None:
     assert seen == [3, 3, 3, 5, 5]
 
 
+def arrivals(workers: list[Worker], sums: Outcomes) -> int:
+    return next(v.arrivals for v in versions_of(workers, ["iris"], sums) if v.version == "v1")
+
+
+def test_what_died_with_a_haproxy_hides_nothing_that_comes_to_the_next_one() -> None:
+    """50 never ended, and the next 50 were not counted."""
+    sums, now = Outcomes(), (0, 10, 20, 30, 60)
+    told = [arrivals([worker(50)], sums), *(arrivals([worker(n, pid=8)], sums) for n in now)]
+    assert told == [50, 50, 60, 70, 80, 110]
+    sums.add(b"iris|v1|200|5|--|1|1|-|-|0|7")
+    assert arrivals([worker(60, pid=8)], sums) == 110, "a late line of one that came before"
+
+
+def test_what_a_retired_worker_takes_its_time_for_hides_nothing_either() -> None:
+    sums = Outcomes()
+    told = [arrivals([worker(4)], sums), arrivals([worker(2, pid=8), worker(3)], sums)]
+    sums.add(b"iris|v1|200|5|--|1|1|-|-|0|7")
+    sums.add(b"iris|v1|200|5|--|1|1|-|-|0|8")
+    told += [arrivals([worker(1, pid=8), worker(3)], sums), arrivals([worker(1, pid=8)], sums)]
+    for number in range(1, 4):  # the retired one has ended in between
+        sums.add(b"iris|v1|200|5|--|1|1|-|-|%d|7" % number)
+    told.append(arrivals([worker(4, pid=8)], sums))
+    assert told == [4, 6, 6, 6, 9]
+
+
 def test_refused_requests_have_arrived_and_are_told_apart_from_completions() -> None:
     sums = Outcomes()
     for number, end in enumerate(("200|5|--|1|1|-", "429|0|LR|1|1|queue", "503|9|CQ|1|1|-")):
@@ -66,5 +96,5 @@ def test_refused_requests_have_arrived_and_are_told_apart_from_completions() -> 
 
 
 def test_an_api_without_any_server_is_told() -> None:
-    found = versions_of([Worker(Seen({}, (), {}), {"iris": 2})], ["iris"], Outcomes())
+    found = versions_of([Worker(Seen({}, (), {}), {"iris": 2}, pid=7)], ["iris"], Outcomes())
     assert [(v.version, v.held) for v in found] == [("", 2)]
