@@ -56,6 +56,17 @@ class Counts:
 NOTHING = Counts()
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Up to when a gateway has told its counters of an API, by its own clock.
+
+    Only two that are of one `stretch` go together: between them nothing was missed.
+    """
+
+    stretch: int
+    at_s: float
+
+
 @dataclass
 class _Gateway:
     first_at_s: float
@@ -65,10 +76,9 @@ class _Gateway:
     by_api: dict[str, list[VersionTraffic]]
     carried_out: dict[str, int]
     """Route revisions; of one that has just begun again and did nothing yet, those from before."""
-    stretch: int
-    """The number of the present stretch in which it has counted without a break."""
+    told: Told
     stretches: dict[str, int]
-    """The same for APIs whose counters have fallen within this one."""
+    """The stretches of APIs whose counters have fallen within that of the gateway."""
 
 
 @dataclass
@@ -80,17 +90,6 @@ class _Series:
     """What they have counted between two readings that go together."""
     samples: deque[tuple[float, Counts]] = field(default_factory=deque)
     """The latter over time, oldest first, one per second at most, no older than the window."""
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """Up to when a gateway has told its counters of an API, by its own clock.
-
-    Only two that are of one `stretch` go together: between them nothing was missed.
-    """
-
-    stretch: int
-    at_s: float
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,7 @@ class TrafficBook:
         by_api: dict[str, list[VersionTraffic]] = {}
         for version in reading.versions:
             by_api.setdefault(version.api, []).append(version)
-        stretch = goes_on.stretch if goes_on is not None else self._next_stretch()
+        stretch = goes_on.told.stretch if goes_on is not None else self._next_stretch()
         stretches = goes_on.stretches if goes_on is not None else {}
         for key, counts in after.items():
             if not self._count(key, counts, before.get(key, NOTHING), goes_on is not None):
@@ -153,8 +152,9 @@ class TrafficBook:
         begins = known is not None and known.reading.run != reading.run and not reading.revisions
         carried_out = known.carried_out if known is not None and begins else reading.revisions
         first_at_s = known.first_at_s if known is not None else now_s
+        told = Told(stretch, reading.read_at_s)
         self._gateways[node] = _Gateway(
-            first_at_s, now_s, reading, after, by_api, carried_out, stretch, stretches
+            first_at_s, now_s, reading, after, by_api, carried_out, told, stretches
         )
         self._speechless.pop(node, None)
         self._sample(now_s)
@@ -269,16 +269,18 @@ class TrafficBook:
             completions=sum(one.since.completions for one in series),
             running=sum(v.in_flight for v in now),
             queued=sum(v.queued + v.held for v in now),
-            told={
-                node: Told(one.stretches.get(api, one.stretch), one.reading.read_at_s)
-                for node, one in self._gateways.items()
-            },
+            told={node: _told(one, api) for node, one in self._gateways.items()},
         )
 
     def _now(self, api: str, now_s: float) -> Iterator[VersionTraffic]:
         for gateway in self._gateways.values():
             if now_s - gateway.heard_at_s <= FRESH_S:
                 yield from gateway.by_api.get(api, ())
+
+
+def _told(gateway: _Gateway, api: str) -> Told:
+    stretch = gateway.stretches.get(api)
+    return gateway.told if stretch is None else Told(stretch, gateway.told.at_s)
 
 
 def gateway_view(heard: Heard) -> GatewayView:

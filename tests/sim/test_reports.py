@@ -116,7 +116,7 @@ def test_reports_that_are_lost_for_a_while_ask_for_no_more(late_s: int) -> None:
 def test_a_report_that_is_long_on_its_way_asks_for_no_more(way_s: float) -> None:
     """The newest of those that could not be sent arrives late, and the next one right after it."""
     late = range(LEARNED_S, LEARNED_S + 40, 8)
-    skipped = {number + more for number in late for more in range(1, int(way_s))}
+    skipped = {number + more for number in late for more in range(1, int(way_s + 0.9))}
     reports = [
         one
         for number, one in enumerate(
@@ -179,6 +179,9 @@ def test_counters_that_jump_back_ask_for_no_more(less: int) -> None:
     reports = []
     for second in range(1, 1000):
         arrivals = RATE * second + 5 - (less if second >= LEARNED_S else 0)
-        told = reading(float(second), arrivals, round(DEMAND))
-        reports.append(Report(second - 0.1, "node", told))
-    follows(looked(reports, 1000, ready=3), LEARNED_S)
+        counters = reading(float(second), arrivals, round(DEMAND))
+        reports.append(Report(second - 0.1, "node", counters))
+    told = looked(reports, 1000, ready=3)
+    follows(told, LEARNED_S)
+    assert told.known[LEARNED_S] == (less < RATE), "what came meanwhile is unknown"
+    assert told.known[LEARNED_S + 1]

@@ -75,6 +75,6 @@ def _goes_on(before: Counted, now: Counted) -> bool:
     return (
         now.arrivals >= before.arrivals
         and now.completions >= before.completions
-        and {node: one.stretch for node, one in now.told.items()}
-        == {node: one.stretch for node, one in before.told.items()}
+        and now.told.keys() == before.told.keys()
+        and all(one.stretch == before.told[node].stretch for node, one in now.told.items())
     )

@@ -1,5 +1,7 @@
 """What the policy of one API is told, from its first second on, and what is kept of it."""
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 
@@ -96,3 +98,14 @@ def test_steps_go_from_what_stood_and_not_from_what_was_wanted() -> None:
         wanted.append(one.tick(float(second), seen(scaling, 4, 1, told)).count)
         one.stands(float(second), min(wanted[-1], 4))
     assert set(wanted[60:]) == {6}
+
+
+def test_what_was_decided_stands_until_there_is_news_and_is_unknown_without_a_base() -> None:
+    scaling, one = Autoscaling(min_replicas=1, max_replicas=50), scaler()
+    for second in range(1, 60):
+        last = one.tick(float(second), seen(scaling, 4, 1, counted(second, 20)))
+    late = one.tick(60.0, seen(scaling, 4, 1, counted(59, 20)))
+    assert (last.cause, late.cause, late.count) == ("policy", "policy", last.count)
+    again = replace(counted(1, 20), told={"node": Told(2, 1.0)})
+    began = one.tick(61.0, seen(scaling, 4, 1, again))
+    assert (began.cause, began.count) == ("unknown", 4), "as many as there are"
