@@ -14,8 +14,9 @@ from serai_scheduler.autoscale.windows import Amount, Mean, Sums, shortly
 
 SERVICE_WINDOW_S = 600.0
 FIRST_GUESS_S = 3.0
+"""Of an API of which no request has ended yet; then the guess is what was learned last."""
 GUESS_WEIGHT = 0.2
-"""The first guess counts as so many requests that have ended: it is gone after a few real ones."""
+"""The guess counts as so many requests that have ended: it is gone after a few real ones."""
 SHORTEST_S, LONGEST_S = 0.001, 3600.0
 NOW_S = 5.0
 STEADY_S = 60.0
@@ -24,7 +25,9 @@ KEPT_PARTS = 4
 
 
 class KeptDemand(msgspec.Struct, array_like=True, frozen=True):
-    """What outlives a restart: slots, but for `calm_s` and the sums (busy seconds, requests)."""
+    """What outlives a restart: slots, but for `calm_s`, the sums (busy seconds, requests) and the
+    seconds of `guess_s`, which schedulers of before it did not keep.
+    """
 
     virtual: Amount
     now: Amount
@@ -32,16 +35,28 @@ class KeptDemand(msgspec.Struct, array_like=True, frozen=True):
     running: Amount
     calm_s: Amount
     served: Annotated[tuple[tuple[Amount, Amount], ...], msgspec.Meta(max_length=KEPT_PARTS)]
+    guess_s: Amount = FIRST_GUESS_S
 
 
 class Demand:
     """Takes in what the gateways count; all means are in slots (requests that run at once)."""
 
-    __slots__ = ("_calm_s", "_now", "_running", "_served", "_steady", "_virtual", "service_s")
+    __slots__ = (
+        "_calm_s",
+        "_guess_s",
+        "_now",
+        "_running",
+        "_served",
+        "_steady",
+        "_virtual",
+        "service_s",
+    )
 
     def __init__(self) -> None:
         self.service_s = FIRST_GUESS_S
         """The mean time that a request runs, without waiting."""
+        self._guess_s = FIRST_GUESS_S
+        """What it is taken to be once nothing is left of the window."""
         self._virtual = 0.0
         self._served = Sums(SERVICE_WINDOW_S, NOW_S)
         self._now, self._steady, self._running = Mean(NOW_S), Mean(STEADY_S), Mean(STEADY_S)
@@ -63,6 +78,8 @@ class Demand:
         """
         self._served.add(at_s, running * elapsed_s, completions)
         self._learn_service()
+        if completions:  # what only leaves the window teaches nothing: its last part is of ends
+            self._guess_s = self.service_s
         kept = math.exp(-elapsed_s / self.service_s)
         rate = arrivals / elapsed_s
         self._virtual = self._virtual * kept + rate * self.service_s * (1.0 - kept)
@@ -73,8 +90,8 @@ class Demand:
 
     def _learn_service(self) -> None:
         busy_s, ended = self._served.totals
-        mean_s = (busy_s + FIRST_GUESS_S * GUESS_WEIGHT) / (ended + GUESS_WEIGHT)
-        self.service_s = min(LONGEST_S, max(SHORTEST_S, mean_s))
+        mean_s = (busy_s + self._guess_s * GUESS_WEIGHT) / (ended + GUESS_WEIGHT)
+        self.service_s = within(mean_s)
 
     def keep(self, at_s: float) -> KeptDemand:
         """Return what is to outlive a restart."""
@@ -85,6 +102,7 @@ class Demand:
             running=shortly(self._running.value),
             calm_s=shortly(min(STEADY_S, self._calm_s)),
             served=self._served.keep(at_s, KEPT_PARTS),
+            guess_s=shortly(self._guess_s),
         )
 
     def restore(self, at_s: float, kept: KeptDemand) -> None:
@@ -93,6 +111,7 @@ class Demand:
         self._now.restore(kept.now)
         self._steady.restore(kept.steady)
         self._running.restore(kept.running)
+        self._guess_s = within(kept.guess_s)
         self._served.restore(at_s, kept.served)
         self._learn_service()
 
@@ -109,3 +128,8 @@ class Demand:
     def steady(self) -> float:
         """Demand of the last minute."""
         return self._steady.value
+
+
+def within(service_s: float) -> float:
+    """Return a time of service as it is used: none is shorter or longer than this."""
+    return min(LONGEST_S, max(SHORTEST_S, service_s))

@@ -13,6 +13,7 @@ from serai.report import DEMAND_SLOTS, DemandSlot
 from serai.spec.scaling import Metric
 from serai.wire import encode
 from serai_scheduler.autoscale.decide import GRAIN, LESS_FOR_S, Limits, decide
+from serai_scheduler.autoscale.demand import FIRST_GUESS_S
 from serai_scheduler.autoscale.history import History, Sample, Standing
 from serai_scheduler.autoscale.hold import TOLD_S, Hold
 from serai_scheduler.autoscale.learned import (
@@ -170,6 +171,16 @@ def test_what_cannot_be_used_is_left_out_with_the_reason() -> None:
     assert old.learned is None and old.why == "it is 3.0 days old"
     behind = read(encode(learned), WALL_S - 50.0)
     assert behind.learned == learned and behind.age_s == 0.0
+
+
+def test_what_was_kept_before_the_guess_was_is_read() -> None:
+    """By a scheduler whose guess was 3 s for ever; what is left of its window is known."""
+    history = worst()
+    kept = msgspec.json.decode(encode(keep(history, StartUp(), 3600.5, WALL_S)))
+    assert kept["history"]["demand"].pop() == history.keep(3600.5).demand.guess_s
+    found = read(encode(kept), WALL_S)
+    assert found.why == "" and found.learned is not None and found.learned.history is not None
+    assert found.learned.history.demand.guess_s == FIRST_GUESS_S
 
 
 def test_damaged_bytes_are_never_an_error() -> None:
