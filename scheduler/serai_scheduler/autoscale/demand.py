@@ -45,6 +45,7 @@ class Demand:
         "_calm_s",
         "_guess_s",
         "_now",
+        "_per_s",
         "_running",
         "_served",
         "_steady",
@@ -60,6 +61,7 @@ class Demand:
         self._virtual = 0.0
         self._served = Sums(SERVICE_WINDOW_S, NOW_S)
         self._now, self._steady, self._running = Mean(NOW_S), Mean(STEADY_S), Mean(STEADY_S)
+        self._per_s = Mean(NOW_S)
         self._calm_s = 0.0
 
     def add(
@@ -82,6 +84,7 @@ class Demand:
             self._guess_s = self.service_s
         kept = math.exp(-elapsed_s / self.service_s)
         rate = arrivals / elapsed_s
+        self._per_s.add(rate, elapsed_s)
         self._virtual = self._virtual * kept + rate * self.service_s * (1.0 - kept)
         self._now.add(self._virtual, elapsed_s)
         self._steady.add(self._virtual, elapsed_s)
@@ -123,6 +126,11 @@ class Demand:
         that began before anything was known of them.
         """
         return max(self._now.value, self._running.value if self._calm_s >= STEADY_S else 0.0)
+
+    @property
+    def per_s(self) -> float:
+        """Requests a second that arrived in the last seconds."""
+        return self._per_s.value
 
     @property
     def steady(self) -> float:

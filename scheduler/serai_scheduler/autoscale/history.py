@@ -48,8 +48,8 @@ class Sample:
     replica among them), `ready` and `starting` are of now. `starting` are the replicas that will
     come in the usual time; one that is long overdue is not among them, but among `overdue`.
     `slots` is what one replica runs at once, `target_slots` what of it is to be used (None: all),
-    `start_up_s` how long one takes to be ready. `metric` is what a metric asks for, None without
-    one.
+    `start_up_s` how long one takes to be ready. At most `queue_limit` requests wait for a slot,
+    none for longer than `queue_timeout_s`. `metric` is what a metric asks for, None without one.
     """
 
     elapsed_s: float
@@ -65,6 +65,7 @@ class Sample:
     metric: MetricAsked | None = None
     overdue: int = 0
     target_slots: float | None = None
+    queue_timeout_s: float = math.inf
 
     @property
     def used_slots(self) -> float:
@@ -256,13 +257,26 @@ class History:
         """
         waiting = self._queue.value
         asleep = not sample.ready and not sample.starting
-        if waiting <= (0.0 if asleep else sample.slots / 2):
+        if waiting <= (0.0 if asleep else min(sample.slots, sample.queue_limit) / 2):
             return 0.0
         demand, service_s = self.demand.now, self.demand.service_s
         if sample.starting == 0:
-            missing = demand - sample.slots * sample.ready
-            waiting = max(0.0, waiting + missing * sample.start_up_s / service_s)
+            waiting = self._foreseen(waiting, sample)
+            if not asleep and sample.start_up_s > sample.queue_timeout_s:
+                # Who waits now will have left by then, and so will who comes until shortly before.
+                waiting = min(waiting, self.demand.per_s * sample.queue_timeout_s)
         return demand + min(waiting, sample.queue_limit) * min(1.0, service_s)
+
+    def _foreseen(self, waiting: float, sample: Sample) -> float:
+        """Return the queue that there will be once a replica that is asked for now is ready.
+
+        One that stands full is not worked off by what runs, whatever the means of late tell: more
+        is refused than that.
+        """
+        missing = self.demand.now - sample.slots * sample.ready
+        grown = waiting + missing * sample.start_up_s / self.demand.service_s
+        full = waiting > sample.queue_limit - 1
+        return max(waiting if full else 0.0, grown)
 
 
 def noisy(demand: float) -> float:

@@ -149,6 +149,7 @@ class Scaler:
             queue_limit=record.spec.concurrency.queue,
             overdue=overdue,
             target_slots=limits.target_slots,
+            queue_timeout_s=record.spec.concurrency.queue_timeout.seconds,
         )
         asked = None
         if self._metric is not None:

@@ -4,6 +4,7 @@ How late a report came is no matter: counts go with the time between the reading
 difference of, by the clock of the gateway that made them.
 """
 
+import math
 from dataclasses import dataclass
 
 from serai_scheduler.autoscale.history import Sample
@@ -21,6 +22,7 @@ class Supply:
     queue_limit: int
     overdue: int = 0
     target_slots: float | None = None
+    queue_timeout_s: float = math.inf
 
 
 class Signals:
@@ -67,6 +69,7 @@ class Signals:
             queue_limit=supply.queue_limit,
             overdue=supply.overdue,
             target_slots=supply.target_slots,
+            queue_timeout_s=supply.queue_timeout_s,
         )
 
 

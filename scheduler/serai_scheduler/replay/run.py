@@ -123,6 +123,7 @@ def run(load: Load, room: Room, span: Span, recorded: Recorded, rule: Rule) -> O
             slots=float(room.slots),
             start_up_s=stands.start_up_s,
             queue_limit=room.queue_limit,
+            queue_timeout_s=room.queue_timeout_s,
         )
         asked = rule.count(now_s, wall_s, sample)
         before, wanted = wanted, asked if counted else stands.wanted

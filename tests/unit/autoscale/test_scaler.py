@@ -56,6 +56,16 @@ def test_an_api_that_nobody_asks_for_never_grows(slots: int, target: float | Non
     assert counts == {3}, "what runs is held for a while, and no more than that"
 
 
+def test_the_policy_is_told_what_the_spec_says_of_the_queue_and_of_a_replica() -> None:
+    scaling = Autoscaling(target_in_flight=6.0)
+    one = scaler()
+    one.tick(1.0, seen(scaling, 3, 10))
+    sample = one.tick(2.0, seen(scaling, 3, 10)).sample
+    assert sample is not None
+    assert (sample.queue_limit, sample.queue_timeout_s) == (100, 30.0)
+    assert (sample.slots, sample.target_slots) == (10.0, 6.0)
+
+
 @pytest.mark.parametrize("pause_s", [30, 110, 300, 3000])
 def test_a_pause_in_what_is_told_asks_for_no_more(pause_s: int) -> None:
     """20 requests a second of a second each: before the pause, in it and after."""

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from serai_scheduler.autoscale.decide import LESS_FOR_S, Limits
-from serai_scheduler.autoscale.history import History
+from serai_scheduler.autoscale.decide import LESS_FOR_S, Decision, Limits, decide
+from serai_scheduler.autoscale.history import History, Sample
 from serai_scheduler.autoscale.hold import WINDOWS_S, Hold
 from tests.support.autoscaling import Service
 
@@ -67,6 +67,54 @@ def test_overload_is_answered_in_full_however_much_is_refused(queue_limit: int) 
     assert service.wanted[60] >= 100
     assert service.refused <= 1.5 * 30 * 50
     assert (service.refused > 0) == (queue_limit < 10_000)
+
+
+@pytest.mark.parametrize("slots", [30, 100, 300])
+def test_a_full_queue_is_answered_however_many_slots_a_replica_has(slots: int) -> None:
+    """Requests that take five times as long: a queue of 100 is full, the rest is refused."""
+    limits = Limits(1, 100, float(slots))
+    service = Service(slots, 1.0, ready=1, limits=limits, queue_limit=100)
+    service.run(1200, lambda _: 0.8 * slots)
+    assert service.wanted[-1] == 1
+    service.service_s = 5.0
+    service.run(20, lambda _: 0.8 * slots)
+    assert service.wanted[-1] > 1, "at once, long before the mean of 10 minutes tells it"
+
+
+def foreseen(queue_timeout_s: float, start_up_s: float) -> Decision:
+    """Let 20 requests/s of 2 s come, 10 replicas of 4 slots, to 2 replicas; none is starting."""
+    history, limits = History(), Limits(1, 5000, 4.0)
+    for second in range(1, 609):
+        rate, queued = (2, 0) if second < 600 else (20, 16 * (second - 599))
+        sample = Sample(
+            elapsed_s=1.0,
+            arrivals=rate,
+            completions=min(rate, 4),
+            running=min(8, 2 * rate),
+            queued=queued,
+            ready=2,
+            starting=0,
+            slots=4.0,
+            start_up_s=start_up_s,
+            queue_limit=10_000,
+            queue_timeout_s=queue_timeout_s,
+        )
+        history.add(float(second), sample)
+        decision = decide(history, float(second), limits)
+        history.standing = decision.standing
+    return decision
+
+
+@pytest.mark.parametrize("timeout_s", [1.0, 30.0, 120.0])
+def test_who_will_have_left_before_a_start_is_over_is_not_answered(timeout_s: float) -> None:
+    """Each second of the queue's time limit 20 more wait; those before have left."""
+    backlog = foreseen(timeout_s, 600.0).backlog
+    assert backlog <= foreseen(timeout_s, 600.0).demand + 20.0 * timeout_s + 1e-9
+    assert backlog < foreseen(math.inf, 600.0).backlog
+
+
+def test_who_still_waits_when_a_start_is_over_is_answered() -> None:
+    assert foreseen(120.0, 60.0) == foreseen(math.inf, 60.0)
 
 
 def test_a_queue_is_answered_only_briefly() -> None:
