@@ -5,7 +5,7 @@ It is told exactly what the autoscaler of a scheduler is told; metrics are exact
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from serai.errors import ConfigError
@@ -65,7 +65,7 @@ class Steered:
         if self._policy is None:
             self._count = bounded(self._count, limits)
             return self._count
-        self._policy.add(now_s, sample)
+        self._policy.add(now_s, replace(sample, target_slots=limits.target_slots))
         wanted = self._policy.decide(now_s, limits).wanted
         self._count = bounded(self._steps.limited(now_s, wanted, self._scaling), limits)
         self._steps.stands(now_s, self._count)

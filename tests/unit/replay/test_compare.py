@@ -102,6 +102,15 @@ def test_too_few_replicas_are_late_and_a_policy_helps() -> None:
     assert max(answer.demand) == pytest.approx(3.0, abs=1.5)
 
 
+def test_slots_that_are_not_to_be_used_ask_for_nothing() -> None:
+    """Two requests a second of a second each, at 5 a replica, which could run 100."""
+    concurrency = Concurrency(per_replica=100, queue=1000)
+    spec = msgspec.structs.replace(SPEC, concurrency=concurrency)
+    candidates = [Candidate("5", changed(spec, "serai", {"target_in_flight": "5", "hold": ""}))]
+    answer = replay(traffic([20] * 90, (0.0, 1)), BEGAN_S, spec, candidates, chance)
+    assert answer.rows[1].most_replicas <= 2
+
+
 def test_the_time_before_is_warm_up_only() -> None:
     told = traffic([60] * 30 + [5] * 30, (0.0, 1))
     answer = simulated(told, "kpa", since_s=BEGAN_S + 300.0)
