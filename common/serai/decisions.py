@@ -37,7 +37,10 @@ class ScaleDecision(Value):
     `running` and `queued` are requests. What only Serai's own policy tells is None for others:
     `demand`, `service_s` (how long a request runs), `lifted` (the demand with the learned headroom,
     for the time that a start takes), `held` (the need that is kept), `peak` and `peak_age_s` (the
-    highest need that is remembered, and how long ago it was), `backlog` (what clears the queue).
+    highest need that is remembered, and how long ago it was), `backlog` (what clears the queue),
+    `idle_s` (for how long nothing was asked for, ran or waited). None is kept once that has lasted
+    `idle_to_zero_s`; where that is None, the last one stays. `woken` says that somebody waits for a
+    first replica without a request (`serai wake`).
     `load` and `why` are of the others' rules. `fault` says why a policy of one's own gives no count
     at this moment, so that its last good one is held. `metric` is of an API that has one, and
     `by_traffic` then what `unbounded` would be without it.
@@ -78,6 +81,9 @@ class ScaleDecision(Value):
     fault: str = ""
     metric: MetricAsked | None = None
     by_traffic: int | None = None
+    idle_s: float | None = None
+    idle_to_zero_s: float | None = None
+    woken: bool = False
 
 
 class DecisionList(Value):

@@ -1,5 +1,7 @@
 """What is kept of a verdict, and which verdicts are worth keeping. Pure."""
 
+import math
+
 from serai.decisions import ScaleDecision
 from serai_scheduler.autoscale.decide import Decision
 from serai_scheduler.autoscale.policies.policy import Choice
@@ -9,7 +11,7 @@ from serai_scheduler.record import ApiRecord
 
 QUIET_S = 60.0
 """A decision that changes nothing is kept once in this time."""
-OWN_PARTS = ("demand", "service_s", "lifted", "held", "peak", "peak_age_s", "backlog")
+OWN_PARTS = ("demand", "service_s", "lifted", "held", "peak", "peak_age_s", "backlog", "idle_s")
 
 
 def account_of(record: ApiRecord, verdict: Verdict, settled: Settled, before: int) -> ScaleDecision:
@@ -21,7 +23,8 @@ def account_of(record: ApiRecord, verdict: Verdict, settled: Settled, before: in
     if sample is not None:
         parts |= {
             "running": sample.running,
-            "queued": sample.queued,
+            "queued": sample.queued - sample.woken,
+            "woken": sample.woken,
             "arrivals_per_s": sample.arrivals / sample.elapsed_s,
         }
     if isinstance(decision, Decision):
@@ -52,6 +55,7 @@ def account_of(record: ApiRecord, verdict: Verdict, settled: Settled, before: in
         window=window,
         stepped=verdict.stepped,
         metric=verdict.metric,
+        idle_to_zero_s=limits.idle_to_zero_s if math.isfinite(limits.idle_to_zero_s) else None,
         **parts,  # type: ignore[arg-type]  # each is of its field's type
     )
 

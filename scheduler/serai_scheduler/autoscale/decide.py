@@ -51,6 +51,8 @@ class Decision:
     """What the next decision is to know of this one; the caller gives it to the history."""
     by_traffic: int
     """What `unbounded` would be without a metric."""
+    idle_s: float
+    """For how long nothing was asked for, ran or waited."""
 
 
 def decide(history: History, now_s: float, limits: Limits) -> Decision:
@@ -80,6 +82,7 @@ def decide(history: History, now_s: float, limits: Limits) -> Decision:
         limits=limits,
         standing=standing,
         by_traffic=by_traffic,
+        idle_s=history.idle_s(now_s),
     )
 
 

@@ -24,6 +24,11 @@ def _sentences(one: ScaleDecision) -> Iterator[str]:
         )
     elif one.cause == "policy":
         yield from _own_parts(one) if one.demand is not None else _peers_parts(one)
+        if one.woken:
+            yield (
+                "Somebody waits for a first replica (`serai wake`, or at the gateway): that counts "
+                "as one request that is held."
+            )
         yield from _metric(one)
         yield from _bounds(one)
     yield from _shared(one)
@@ -67,7 +72,7 @@ def _own_parts(one: ScaleDecision) -> Iterator[str]:
         f"Kept of what was needed of late: {_slots(one.held)}; the highest need was "
         f"{one.peak:.3g}, {_seconds(one.peak_age_s)} ago."
     )
-    if one.backlog:
+    if one.backlog and (one.queued or not one.woken):
         waiting = f"In the queue: {one.queued}" if one.queued else "Requests waited a moment ago"
         yield f"{waiting}; with {_slots(one.backlog)} what comes is served and the queue cleared."
     need = max(one.held, one.backlog or 0.0)
@@ -144,21 +149,40 @@ def _figure(value: float) -> str:
 
 def _bounds(one: ScaleDecision) -> Iterator[str]:
     unbounded = one.unbounded
-    where = f"the window of the schedule that began by `{one.window}`" if one.window else ""
+    where = f"The window of the schedule that began by `{one.window}`" if one.window else ""
     if unbounded is None:
         return
     desired = _desired(one)
     if unbounded < one.least == desired:
-        yield f"{where or '`min_replicas`'} keeps {_replicas(one.least)} at least.".capitalize()
+        yield f"{where or '`min_replicas`'} keeps {_replicas(one.least)} at least."
     elif unbounded > one.most:
         yield (
             f"{where or '`max_replicas`'} allows {one.most} at most; without it there would be "
             f"{unbounded}."
-        ).capitalize()
+        )
     elif one.stepped:
         yield f"A limit of steps keeps it at {desired} for now."
     elif unbounded < desired and desired > 1:
-        yield f"{unbounded} would be enough, and are taken once they have been for long enough."
+        enough = max(1, unbounded, one.least)  # the last one goes once it is time to sleep
+        are, they_have = ("is", "it has") if enough == 1 else ("are", "they have")
+        yield f"{enough} would be enough, and {are} taken once {they_have} been for long enough."
+    elif unbounded < desired:
+        yield from _last_one(one)
+
+
+def _last_one(one: ScaleDecision) -> Iterator[str]:
+    """Yield why one is kept that nothing asks for, where that is known of the decision."""
+    unknown = one.metric is not None and one.metric.value is None
+    if one.idle_s is None or unknown:
+        return
+    if one.idle_to_zero_s is None:
+        yield "The last one stays all the same: no `idle_to_zero` is set."
+        return
+    since = f", which is so for {_seconds(one.idle_s)} now" if one.idle_s >= 1.0 else ""
+    yield (
+        "One is kept all the same until nothing has been asked for, ran or waited for "
+        f"{_seconds(one.idle_to_zero_s)} (`idle_to_zero`){since}."
+    )
 
 
 def _desired(one: ScaleDecision) -> int:

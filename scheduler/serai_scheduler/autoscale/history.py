@@ -50,6 +50,7 @@ class Sample:
     `slots` is what one replica runs at once, `target_slots` what of it is to be used (None: all),
     `start_up_s` how long one takes to be ready. At most `queue_limit` requests wait for a slot,
     none for longer than `queue_timeout_s`. `metric` is what a metric asks for, None without one.
+    `woken` says that one of the queued is no request, but somebody's wish for a first replica.
     """
 
     elapsed_s: float
@@ -66,6 +67,7 @@ class Sample:
     overdue: int = 0
     target_slots: float | None = None
     queue_timeout_s: float = math.inf
+    woken: bool = False
 
     @property
     def used_slots(self) -> float:

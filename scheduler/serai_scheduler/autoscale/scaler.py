@@ -184,7 +184,8 @@ class Scaler:
     def _sample(self, seen: Seen, supply: Supply, asked: MetricAsked | None) -> Sample | None:
         sample = self._signals.sample(seen.counted, supply)
         if sample is not None and (seen.woken or asked is not None):
-            return replace(sample, queued=sample.queued + seen.woken, metric=asked)
+            queued = sample.queued + seen.woken
+            return replace(sample, queued=queued, metric=asked, woken=seen.woken)
         return sample
 
     def keep(self, now_s: float, wall_s: float) -> Learned | None:

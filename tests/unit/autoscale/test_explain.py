@@ -122,9 +122,13 @@ def test_why_a_policy_of_ones_own_is_held() -> None:
         ),
         ({"wanted": 10, "unbounded": 14}, "allows 10 at most; without it there would be 14"),
         ({"wanted": 3, "unbounded": 1, "least": 3}, "keeps 3 replicas at least"),
-        ({"wanted": 3, "unbounded": 1, "least": 3, "window": "0 8 * * *"}, "by `0 8 * * *`"),
+        (
+            {"wanted": 3, "unbounded": 1, "least": 3, "window": "0 8 * * MON"},
+            "The window of the schedule that began by `0 8 * * MON` keeps 3 replicas at least.",
+        ),
         ({"stepped": True, "wanted": 5}, "A limit of steps keeps it at 5 for now"),
         ({"unbounded": 3, "before": 6}, "3 would be enough, and are taken once"),
+        ({"unbounded": 0, "least": 0}, "1 would be enough, and is taken once it has been for"),
         ({"wanted": 0, "unbounded": 0}, "for the time of `idle_to_zero`"),
         ({"cause": "pinned", "wanted": 2}, "`serai scale iris --auto` lets its policy (serai)"),
         ({"cause": "fixed", "policy": "fixed"}, "its policy is `fixed`"),
@@ -139,6 +143,44 @@ def test_why_a_policy_of_ones_own_is_held() -> None:
 )
 def test_what_differs_is_said(changes: dict[str, object], words: str) -> None:
     assert words in told(**changes)
+
+
+IDLE = msgspec.structs.replace(
+    DECIDED,
+    before=1,
+    wanted=1,
+    least=0,
+    unbounded=0,
+    idle_s=300.0,
+    idle_to_zero_s=900.0,
+    queued=0,
+    backlog=0.0,
+)
+
+
+def test_why_one_stands_that_nothing_asks_for() -> None:
+    assert (
+        "One is kept all the same until nothing has been asked for, ran or waited for 15 min "
+        "(`idle_to_zero`), which is so for 5 min now."
+    ) in explained(IDLE)
+    assert (
+        "One is kept all the same until nothing has been asked for, ran or waited for 15 min "
+        "(`idle_to_zero`)."
+    ) in explained(msgspec.structs.replace(IDLE, idle_s=0.0)), "so little makes no whole one"
+    stays = explained(msgspec.structs.replace(IDLE, idle_to_zero_s=None))
+    assert "The last one stays all the same: no `idle_to_zero` is set." in stays
+    unknown = MetricAsked(target=2000.0, replicas=0, fault="it is away", unknown_s=180.0)
+    for other in ({"least": 1}, {"idle_s": None}, {"metric": unknown}):
+        assert "all the same" not in "\n".join(explained(msgspec.structs.replace(IDLE, **other)))
+
+
+def test_a_wish_to_wake_is_not_told_as_a_queue() -> None:
+    woken = msgspec.structs.replace(IDLE, woken=True, backlog=0.2)
+    words = "\n".join(explained(woken))
+    assert "Somebody waits for a first replica (`serai wake`, or at the gateway)" in words
+    assert "queue" not in words and "Requests waited" not in words
+    with_requests = "\n".join(explained(msgspec.structs.replace(woken, queued=3)))
+    assert "In the queue: 3;" in with_requests and "Somebody waits" in with_requests
 
 
 def test_a_change_is_kept_and_one_a_minute() -> None:

@@ -7,7 +7,7 @@ import pytest
 from serai.spec.scaling import Autoscaling, CortexRules, Down, Up, Window
 from serai.units import Duration
 from serai_scheduler.autoscale.history import History, Sample
-from serai_scheduler.autoscale.policies.policy import ChoosingPolicy
+from serai_scheduler.autoscale.policies.policy import Choice, ChoosingPolicy
 from serai_scheduler.autoscale.policies.serai import Serai
 from serai_scheduler.autoscale.rules import (
     fresh_history,
@@ -92,6 +92,8 @@ def test_no_rule_lets_an_api_sleep_before_its_time(
         counts.append(made.decide(float(second), limits_of(scaling, 4.0, 0.0)).wanted)
     if falls_at_s is None:
         assert set(counts) == {1}, "the last one stays"
+        choice = made.decide(1999.0, limits_of(scaling, 4.0, 0.0))
+        assert isinstance(choice, Choice) and choice.why.endswith("`idle_to_zero` is not set")
     else:
         first = counts.index(0) + 1
         assert set(counts[first:]) == {0} and first <= falls_at_s

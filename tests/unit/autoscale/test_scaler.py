@@ -8,10 +8,13 @@ import pytest
 from serai.memory import MemoryStore
 from serai.model import ReplicaState
 from serai.spec.scaling import Autoscaling, Up
+from serai.units import Duration
+from serai_scheduler.autoscale.account import account_of
 from serai_scheduler.autoscale.learned import Found
 from serai_scheduler.autoscale.memory import KEEP_S, Memory
 from serai_scheduler.autoscale.own.answers import Said
 from serai_scheduler.autoscale.scaler import Past, Scaler, Seen
+from serai_scheduler.autoscale.sharing import Settled
 from serai_scheduler.autoscale.starts import Starts
 from serai_scheduler.state import LEARNED_AT_ONCE, State
 from serai_scheduler.traffic import Counted, Told
@@ -64,6 +67,22 @@ def test_the_policy_is_told_what_the_spec_says_of_the_queue_and_of_a_replica() -
     assert sample is not None
     assert (sample.queue_limit, sample.queue_timeout_s) == (100, 30.0)
     assert (sample.slots, sample.target_slots) == (10.0, 6.0)
+
+
+def test_what_is_told_of_a_wish_to_wake_and_of_idle_time() -> None:
+    scaling = Autoscaling(min_replicas=0, idle_to_zero=Duration(900))
+    one, asleep = scaler(), seen(scaling, 0, 10)
+    asleep = replace(asleep, woken=True)
+    one.tick(1.0, asleep)
+    told = account_of(asleep.record, one.tick(2.0, asleep), Settled(1), 0)
+    assert (told.wanted, told.queued, told.woken) == (1, 0, True)
+    one, idle = scaler(), seen(scaling, 1, 10)
+    for second in range(1, 402):
+        verdict = one.tick(float(second), idle)
+    told = account_of(idle.record, verdict, Settled(1), 1)
+    assert (told.idle_s, told.idle_to_zero_s, told.woken) == (399.0, 900.0, False)
+    stays = seen(Autoscaling(min_replicas=0), 1, 10)
+    assert account_of(stays.record, one.tick(402.0, stays), Settled(1), 1).idle_to_zero_s is None
 
 
 @pytest.mark.parametrize("pause_s", [30, 110, 300, 3000])

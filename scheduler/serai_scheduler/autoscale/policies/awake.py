@@ -46,7 +46,8 @@ class Awake:
         if self._busy:
             return _one(choice, limits, "none is asked for, but requests run or wait")
         if not may_sleep:
-            return _one(choice, limits, "none is asked for, and `idle_to_zero` is not over")
+            when = "is not over" if math.isfinite(limits.idle_to_zero_s) else "is not set"
+            return _one(choice, limits, f"none is asked for, and `idle_to_zero` {when}")
         return choice
 
 
