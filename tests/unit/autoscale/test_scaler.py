@@ -62,8 +62,8 @@ def test_an_api_that_nobody_asks_for_never_grows(slots: int, target: float | Non
 def test_the_policy_is_told_what_the_spec_says_of_the_queue_and_of_a_replica() -> None:
     scaling = Autoscaling(target_in_flight=6.0)
     one = scaler()
-    one.tick(1.0, seen(scaling, 3, 10))
-    sample = one.tick(2.0, seen(scaling, 3, 10)).sample
+    one.tick(1.0, seen(scaling, 3, 10, counted(1)))
+    sample = one.tick(2.0, seen(scaling, 3, 10, counted(2))).sample
     assert sample is not None
     assert (sample.queue_limit, sample.queue_timeout_s) == (100, 30.0)
     assert (sample.slots, sample.target_slots) == (10.0, 6.0)
@@ -71,17 +71,17 @@ def test_the_policy_is_told_what_the_spec_says_of_the_queue_and_of_a_replica() -
 
 def test_what_is_told_of_a_wish_to_wake_and_of_idle_time() -> None:
     scaling = Autoscaling(min_replicas=0, idle_to_zero=Duration(900))
-    one, asleep = scaler(), seen(scaling, 0, 10)
-    asleep = replace(asleep, woken=True)
+    one, asleep = scaler(), replace(seen(scaling, 0, 10, counted(1)), woken=True)
     one.tick(1.0, asleep)
+    asleep = replace(asleep, counted=counted(2))
     told = account_of(asleep.record, one.tick(2.0, asleep), Settled(1), 0)
     assert (told.wanted, told.queued, told.woken) == (1, 0, True)
     one, idle = scaler(), seen(scaling, 1, 10)
     for second in range(1, 402):
-        verdict = one.tick(float(second), idle)
+        verdict = one.tick(float(second), replace(idle, counted=counted(second)))
     told = account_of(idle.record, verdict, Settled(1), 1)
     assert (told.idle_s, told.idle_to_zero_s, told.woken) == (399.0, 900.0, False)
-    stays = seen(Autoscaling(min_replicas=0), 1, 10)
+    stays = seen(Autoscaling(min_replicas=0), 1, 10, counted(402))
     assert account_of(stays.record, one.tick(402.0, stays), Settled(1), 1).idle_to_zero_s is None
 
 
