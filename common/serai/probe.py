@@ -1,6 +1,7 @@
 """Asks a server whether it is ready."""
 
 import asyncio
+import errno
 
 import aiohttp
 
@@ -34,24 +35,31 @@ class Prober:
                 async with self._session.get(url, allow_redirects=False) as response:
                     body = await response.content.read(READ_LIMIT_BYTES)
                     return judged(response.status, path, body)
-        except aiohttp.ClientConnectorError as error:
-            if isinstance(error.os_error, ConnectionRefusedError):
-                return Verdict.REFUSED, nobody_on(server.port, inside)
-            why = error.os_error.strerror or "no connection"
-            return Verdict.SILENT, f"{server.host}:{server.port} cannot be reached: {why}"
         except TimeoutError:
             return Verdict.SILENT, f"GET {path} had no answer within {self._timeout_s:g} s"
-        except (aiohttp.ServerDisconnectedError, ConnectionResetError):
-            if inside is not None:
-                return Verdict.CLOSED, nobody_on(server.port, inside)
-            return Verdict.CLOSED, f"GET {path}: the connection was closed without an answer"
         except (aiohttp.ClientError, OSError) as error:
-            return Verdict.SILENT, f"GET {path}: {error or type(error).__name__}"
+            return _failed(error, server, path, inside)
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+def _failed(error: Exception, server: Server, path: str, inside: int | None) -> tuple[Verdict, str]:
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.ECONNREFUSED:
+        return Verdict.REFUSED, nobody_on(server.port, inside)
+    # A reset shows while connecting, while writing or while reading, as time will have it.
+    reset = number in (errno.ECONNRESET, errno.EPIPE)
+    if reset or isinstance(error, aiohttp.ServerDisconnectedError):
+        if inside is not None:
+            return Verdict.CLOSED, nobody_on(server.port, inside)
+        return Verdict.CLOSED, f"GET {path}: the connection was closed without an answer"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        why = error.os_error.strerror or "no connection"
+        return Verdict.SILENT, f"{server.host}:{server.port} cannot be reached: {why}"
+    return Verdict.SILENT, f"GET {path}: {error or type(error).__name__}"
 
 
 def _bracketed(host: str) -> str:
