@@ -34,6 +34,7 @@ class Drains:
         for one in asking:
             one.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
+        self._asking.clear()  # one that had not begun yet did not take itself out
 
     async def deadlines(self, nodes: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
         """Return by node id when Nomad ends what is left there; None for never, or not known yet.

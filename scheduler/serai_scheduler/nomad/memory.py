@@ -64,6 +64,7 @@ class Memory:
         for one in reading:
             one.cancel()
         await asyncio.gather(*reading, return_exceptions=True)
+        self._reading.clear()  # one that had not begun yet did not take itself out
 
     def keep_only(self, allocations: Iterable[Mapping[str, Any]]) -> None:
         """Let go of what Nomad does not list any more."""
@@ -80,10 +81,7 @@ class Memory:
     async def completed(self, replicas: Sequence[Seen]) -> tuple[Replica, ...]:
         """Return the replicas with what is remembered of each; reads the logs of failed ones."""
         await self._read_tails(replicas)
-        return tuple(
-            msgspec.structs.replace(self._completed(seen), telling=self._is_telling(seen))
-            for seen in replicas
-        )
+        return tuple(self._completed(seen) for seen in replicas)
 
     def _completed(self, seen: Seen) -> Replica:
         replica, allocation = seen.replica, seen.allocation
@@ -105,6 +103,7 @@ class Memory:
             ready_at_s=ready.at_s if ready is not None else None,
             reason=in_full(replica, allocation, tail) if failed else replica.reason,
             log_tail=tail,
+            telling=failed and self._is_telling(name),
         )
 
     async def _read_tails(self, replicas: Sequence[Seen]) -> None:
@@ -143,10 +142,7 @@ class Memory:
             self._tails[allocation["ID"]] = tail
             del self._reading[allocation["ID"]]
 
-    def _is_telling(self, seen: Seen) -> bool:
-        """Say whether more of a failed replica is soon to be known."""
-        if seen.replica.state is not ReplicaState.FAILED or seen.allocation is None:
-            return False
-        name = seen.allocation["ID"]
+    def _is_telling(self, name: str) -> bool:
+        """Say whether more is soon to be known of an allocation that failed."""
         waited_s = self._clock.now() - self._failed_at_s.get(name, float("-inf"))
         return name not in self._tails and waited_s < TELLING_LIMIT_S
