@@ -141,7 +141,9 @@ def test_a_second_ctrl_c_exits_at_once(own: Serai, tmp_path: Path) -> None:
     until(lambda: "draining" in own.log(), 10)
     own.process.send_signal(signal.SIGINT)
     assert own.process.wait(3) == 130
+    assert "`serai down` ends them" in own.log()
     own.run("down")
+    until(lambda: not own.processes(), 10)
     request.join()
 
 

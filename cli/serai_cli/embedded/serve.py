@@ -29,6 +29,10 @@ REPORT_PERIOD_S = 1.0
 COLLECT_PERIOD_S = 600.0
 DRAIN_LIMIT_S = 600.0
 EXIT_FORCED = 130
+ENDED_AT_ONCE = (
+    "ended at once: the gateway and the replicas go on; "
+    "`serai down` ends them, `serai up` takes them over"
+)
 
 
 async def serve(folder: DataFolder, listening: Listening, allowed: Allowed) -> int:
@@ -128,6 +132,7 @@ def _announce(node: Node) -> None:
 def _on_signals(stopping: asyncio.Event) -> None:
     def asked() -> None:
         if stopping.is_set():
+            print(ENDED_AT_ONCE, flush=True)
             os._exit(EXIT_FORCED)
         stopping.set()
 
