@@ -129,8 +129,8 @@ class Supervisor:
             child.kill()
             return
         serving = child.phase in ("ready", "draining")
-        if not blocked(Seen(serving, child.beat_at_s), now_s):
-            return
+        if child.was_blocked or not blocked(Seen(serving, child.beat_at_s), now_s):
+            return  # told once; a process that was killed may take a moment to go
         child.send(signal.SIGUSR1)  # faulthandler writes the stacks
         clock.block(DUMP_WAIT_S)
         self._log(

@@ -199,6 +199,7 @@ async def test_a_blocked_event_loop_is_found_told_and_started_again(tmp_path: Pa
         with pytest.raises(aiohttp.ClientError):
             await blocking
         await auntil(runtime.ready)
+        assert len(runtime.events("event loop blocked")) == 1
         (told,) = runtime.status()["processes"]
         assert told["pid"] != before
         assert "event loop was blocked" in told["last_exit"]["why"]
