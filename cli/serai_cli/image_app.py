@@ -9,6 +9,7 @@ from serai_cli.options import api_names
 
 app = typer.Typer(
     help="Images: build the one in which predictors run, export a version as one.",
+    epilog="example: serai image export iris --tag iris:7",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -284,6 +284,7 @@ def schema() -> int:
 
 machines = typer.Typer(
     help="Close, empty or open a node: cordon, drain, uncordon.",
+    epilog="example: serai node drain gpu-3",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -325,6 +326,7 @@ def node_uncordon(name: str, env: Env = "") -> int:
 
 environments = typer.Typer(
     help="Named schedulers: list, set, use, delete, show.",
+    epilog="example: serai env use lab",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
