@@ -78,6 +78,11 @@ class Errors:
             del self._in_order[bisect_left(self._in_order, self._by_age.popleft())]
         self._judged += 1
 
+    @property
+    def learned(self) -> float:
+        """How many of those it began with have given way, as a share."""
+        return min(1.0, self._judged / ERRORS_FIRST)
+
     def quantile(self, share: float) -> float:
         """Return the error that a share of all lies below."""
         count = len(self._in_order)
@@ -122,10 +127,14 @@ class Headroom:
         self._lifts = [errors.quantile(1.0 - SHORTFALL_SHARE) for errors in self._errors]
         self._steps = self._judged = 0
 
-    def add(self, at_s: float, now: float, steady: float, ahead_s: float, floor: float) -> float:
+    def add(
+        self, at_s: float, now: float, steady: float, ahead_s: float, floor: float, ample: bool
+    ) -> float:
         """Return the slots to have in `ahead_s`; `now` and `steady` are the demand in slots.
 
-        `floor` is the slots that errors are relative to, together with the guess.
+        `floor` is the slots that errors are relative to, together with the guess. Where there is
+        `ample` room by any account, it is trusted only as far as errors have been learned: what
+        the first ones are taken to be is no reason for a second replica.
         """
         for peak in self._peaks:
             peak.add(at_s, now)
@@ -135,8 +144,9 @@ class Headroom:
         if self._steps % QUANTILE_STEPS == 0:
             self._lifts = [errors.quantile(1.0 - SHORTFALL_SHARE) for errors in self._errors]
         self._steps += 1
+        beside = floor * self._errors[0].learned if ample else floor
         lifted = [
-            max(0.0, each + lift * (each + floor))
+            max(0.0, each + lift * (each + beside))
             for each, lift in zip(guess, self._lifts, strict=True)
         ]
         self._guesses.append((guess, lifted))
@@ -185,7 +195,9 @@ class FixedHeadroom:
     def __init__(self, share: float) -> None:
         self._share = share
 
-    def add(self, at_s: float, now: float, steady: float, ahead_s: float, floor: float) -> float:
+    def add(
+        self, at_s: float, now: float, steady: float, ahead_s: float, floor: float, ample: bool
+    ) -> float:
         """Return the slots to have; parameters as for `Headroom`."""
         return now * (1.0 + self._share)
 

@@ -243,9 +243,14 @@ class History:
             self.standing = Standing(wanted)
 
     def _step(self, at_s: float, sample: Sample) -> None:
-        now = self.demand.now
+        now, slots = self.demand.now, sample.used_slots
         self.lifted = self.headroom.add(
-            at_s, now, self.demand.steady, sample.start_up_s, FLOOR_REPLICAS * sample.used_slots
+            at_s,
+            now,
+            self.demand.steady,
+            sample.start_up_s,
+            floor=FLOOR_REPLICAS * slots,
+            ample=noisy(now) <= slots,
         )
         self.hold.add(at_s, max(self.lifted, noisy(now)))
         self.held = self.hold.judge(at_s, now, sample.start_up_s)

@@ -33,6 +33,26 @@ def test_a_tiny_service_stays_at_its_minimum(service_s: float, slots: int) -> No
     assert service.wanted[-1] == 1
 
 
+@pytest.mark.parametrize("start_up_s", [2, 15, 120])
+@pytest.mark.parametrize(
+    ("service_s", "every_s"), [(0.005, 1), (0.05, 1), (0.5, 1), (0.5, 10), (2.0, 10), (2.0, 60)]
+)
+def test_a_fresh_api_has_one_replica_while_one_is_ample(
+    service_s: float, every_s: int, start_up_s: int
+) -> None:
+    service = Service(1, service_s, start_up_s, limits=Limits(1, 10, 1.0))
+    service.run(HOUR, lambda _: 1.0 / every_s)
+    assert set(service.wanted) == {1}, "from the first request on"
+    assert service.late() == 0
+
+
+def test_a_fresh_api_that_one_replica_cannot_serve_has_more_at_once() -> None:
+    service = Service(1, 2.0, 15, limits=Limits(1, 10, 1.0))
+    service.run(60, lambda _: 1.5)
+    assert max(service.wanted[:10]) >= 3, "what it takes; no headroom is learned yet"
+    assert service.wanted[-1] > 3
+
+
 @pytest.mark.parametrize("service_s", [0.005, 0.05, 0.5, 5.0, 120.0])
 @pytest.mark.parametrize("slots", [1, 16, 1000])
 def test_any_service_time_and_any_number_of_slots(service_s: float, slots: int) -> None:
