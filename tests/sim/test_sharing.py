@@ -84,6 +84,24 @@ async def test_least_bounds_hold_and_who_is_held_back_says_so(seed: int) -> None
 
 
 @pytest.mark.parametrize("seed", range(3))
+async def test_few_requests_wake_an_api_though_another_wants_every_place(seed: int) -> None:
+    cluster = Small(seed)
+    await cluster.serve("loud", 30.0, _scaling())
+    await cluster.serve("rare", 0.0, _scaling(low=0, init_replicas=0))
+    await cluster.pass_time(300)
+    assert (await cluster.count("rare"), await cluster.count("loud")) == (0, 6)
+    rare, loud = (cluster.gateway.demands[name] for name in ("rare", "loud"))
+    rare.rate = lambda now_s: 0.5
+    await cluster.pass_time(6)
+    rare.rate = lambda now_s: 0.0
+    await cluster.pass_time(60)
+    assert rare.waits_s and not rare.queue, "answered, all of them"
+    assert loud.lost == 0, "whose place it took was drained"
+    await cluster.pass_time(600)
+    assert await cluster.count("loud") == 6, "it has its place again once nobody asks for rare"
+
+
+@pytest.mark.parametrize("seed", range(3))
 async def test_steady_wants_do_not_swap_places(seed: int) -> None:
     cluster = Small(seed)
     await cluster.serve("one", 6.0, _scaling())

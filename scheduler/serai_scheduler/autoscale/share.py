@@ -29,7 +29,9 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
 
     A replica takes `size` places of one pool.
     `late_per_s` are the requests that would be late without any replica; `load` is the demand and
-    the queue in slots. `timer_ended` matters only to `release: timer`.
+    the queue in slots. `busy` says that it is being asked for: a first replica then comes before
+    what others of its priority would gain by a further one. `timer_ended` matters only to
+    `release: timer`.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     late_per_s: float = 0.0
     load: float = 0.0
     slots: float = 1.0
+    busy: bool = False
     release: Literal["contention", "timer"] = "contention"
     timer_ended: bool = False
     size: int = 1
@@ -88,7 +91,7 @@ def _turns(claims: Sequence[Claim], places: Mapping[str, int]) -> Iterator[Turn]
     has more turns than replicas that fit were it alone, however many it wants.
     """
     firsts = [_first_gain(claim) for claim in claims]
-    raised = _raised(claims, firsts)
+    levels = _levels(claims, firsts)
     least: list[Turn] = []
     more: list[Turn] = []
     for at, (claim, first) in enumerate(zip(claims, firsts, strict=True)):
@@ -98,9 +101,12 @@ def _turns(claims: Sequence[Claim], places: Mapping[str, int]) -> Iterator[Turn]
         least += [(urgency, number - (number <= runs), at) for number in range(1, sure + 1)]
         ratio = math.exp(-claim.slots / claim.load) if claim.load > 0.0 else 0.0
         # A lower priority never takes a place in which a replica runs.
-        held, bound = first * HOLDER_FACTOR, raised[claim.priority]
+        held, level = first * HOLDER_FACTOR, levels[claim.priority]
+        if claim.busy and not sure and target:  # without any it would wait for ever
+            sure = 1
+            more.append((-level.highest, 1 - (runs > 0), at))
         more += [
-            (-max(held * ratio ** (number - 1), bound), number - 1, at)
+            (-max(held * ratio ** (number - 1), level.lowest), number - 1, at)
             for number in range(sure + 1, min(runs, target) + 1)
         ]
         more += [
@@ -123,16 +129,29 @@ def _first_gain(claim: Claim) -> float:
     return claim.priority * avoided / claim.size
 
 
-def _raised(claims: Sequence[Claim], first: Sequence[float]) -> dict[float, float]:
-    """Return per priority a gain above all that lower priorities may have."""
-    highest: dict[float, float] = {}
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """Gains of one priority: what runs has `lowest`, above all of lower priorities, at least.
+
+    `highest` is above all that others of the priority gain.
+    """
+
+    lowest: float
+    highest: float
+
+
+def _levels(claims: Sequence[Claim], first: Sequence[float]) -> dict[float, _Level]:
+    """Return the level of each priority; `first` are the gains of first replicas."""
+    most: dict[float, float] = {}
     for claim, gain in zip(claims, first, strict=True):
-        highest[claim.priority] = max(highest.get(claim.priority, 0.0), gain)
-    raised, below = {}, 0.0
-    for priority in sorted(highest):
-        raised[priority] = below * ABOVE
-        below = max(below, raised[priority], highest[priority] * HOLDER_FACTOR)
-    return raised
+        most[claim.priority] = max(most.get(claim.priority, 0.0), gain)
+    levels, below = {}, 0.0
+    for priority in sorted(most):
+        lowest = below * ABOVE
+        highest = max(below, lowest, most[priority] * HOLDER_FACTOR) * ABOVE
+        levels[priority] = _Level(lowest, highest)
+        below = highest
+    return levels
 
 
 class _Book:

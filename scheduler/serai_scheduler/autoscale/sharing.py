@@ -22,6 +22,8 @@ RATE_S = 300.0
 """The time that requests a second are averaged over."""
 CLEARLY = 0.25
 """By what share of it a figure has to change to count."""
+BUSY_S = 60.0
+"""An API is being asked for until nothing came, ran or waited for so long."""
 QUEUE_S = 60.0
 """What waits for a first replica counts as the requests of so many seconds, where fewer come."""
 TAKEN_AFTER_S = 10.0
@@ -112,6 +114,7 @@ class Sharing:
             late_per_s=per_s,
             load=load,
             slots=limits.target_slots,
+            busy=_busy(verdict),
             # One that is to sleep does: that is a wish of its own, not a hold that has ended.
             release=release if verdict.count else "timer",
             timer_ended=True,
@@ -163,6 +166,14 @@ class Sharing:
 def as_wanted(verdicts: Mapping[str, Verdict]) -> dict[str, Settled]:
     """Return every count as it is wanted, for a moment at which nobody knows what there is."""
     return {name: Settled(verdict.count) for name, verdict in verdicts.items()}
+
+
+def _busy(verdict: Verdict) -> bool:
+    """Say whether an API is being asked for now."""
+    decision, sample = verdict.decision, verdict.sample
+    if isinstance(decision, Decision):
+        return decision.idle_s < BUSY_S
+    return sample is not None and sample.busy
 
 
 @dataclass(slots=True)

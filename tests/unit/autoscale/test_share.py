@@ -25,6 +25,7 @@ def _claim(draw: st.DrawFn, name: str) -> Claim:
         late_per_s=draw(st.sampled_from((0.0, 1.0, 10.0, 55.5))),
         load=draw(st.sampled_from((0.0, 1.0, 4.0, 20.0))),
         slots=draw(st.sampled_from((1.0, 4.0))),
+        busy=draw(st.booleans()),
         release=draw(st.sampled_from(("contention", "timer"))),
         timer_ended=draw(st.booleans()),
     )
@@ -117,6 +118,19 @@ def test_more_priority_never_gets_less(
     raised[at] = replace(claims[at], priority=claims[at].priority * factor)
     name = claims[at].name
     assert share(raised, places)[name].count >= share(claims, places)[name].count
+
+
+@given(_clusters())
+def test_who_is_asked_for_is_not_without_any_while_others_have_more_than_their_first(
+    cluster: tuple[list[Claim], dict[str, int]],
+) -> None:
+    claims = [replace(claim, pools=("a",)) for claim in cluster[0]]
+    grants = share(claims, cluster[1])
+    for starved in claims:
+        if starved.busy and starved.target and not grants[starved.name].count:
+            for other in claims:
+                if other.priority <= starved.priority:
+                    assert grants[other.name].count <= max(1, other.least)
 
 
 @given(st.integers(2, 6), st.integers(0, 40), st.integers(0, 5), st.integers(0, 20))
