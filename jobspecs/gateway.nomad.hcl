@@ -11,6 +11,10 @@
 #   meta     key of a node's meta that marks gateway machines, with the value "true"
 #   port     port of the gateway, the one in the configuration
 #
+# The configuration names the gateway's `certificate` as well. Without one HAProxy is not started
+# beyond loopback, unless the configuration says `insecure = true`. A renewed one is taken over when
+# the agent is started again.
+#
 # ports: the gateway's, static.
 #
 # on update: one machine after another gets SIGUSR1, as with `nomad job stop`. HAProxy takes no more

@@ -34,6 +34,21 @@ def server_tls(section: str, certificate: str, key: str) -> ssl.SSLContext | Non
     return context
 
 
+def check_pem(section: str, file: str) -> None:
+    """See that a PEM file holds a certificate and its key, for a program that reads it itself.
+
+    ConfigError as above.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(file, password=_no_password)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{section}.certificate: cannot use {file}: {_why_unusable(error)}; it has to hold, in "
+            "PEM, the certificate, those of its chain, and the key without a password"
+        ) from error
+
+
 def _show(context: ssl.SSLContext, section: str, certificate: str, key: str) -> None:
     try:
         context.load_cert_chain(certificate, key, password=_no_password)

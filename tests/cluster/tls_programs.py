@@ -169,7 +169,9 @@ class Programs:
             "scheduler.token_file": str(self.folder / "agent.token"),
             "listen.port": self.listen_port,
             "nomad.address": f"https://{self._nomad.host}:{self.engine.port}",
+            "gateway.host": "127.0.0.1",
             "gateway.port": self.gateway_port,
+            "gateway.certificate": "",
         }
         return with_values(AGENT, {**values, **self._both()})
 

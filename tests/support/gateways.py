@@ -17,6 +17,7 @@ from serai.routes import Route, VersionShare
 from serai_agent.edge.config import LINE_EACH_PER_S
 from serai_agent.edge.gateway import HaproxyGateway
 from serai_agent.edge.layout import CLASSES
+from serai_agent.edge.tls import Certificate
 from tests.support.ports import free_port
 
 DISTRIBUTION = shutil.which("haproxy") or "/usr/sbin/haproxy"
@@ -133,6 +134,9 @@ def route(
 class Edge:
     """One gateway with its backends."""
 
+    certificate: Certificate | None = None
+    """What it shows to clients from the next `attach` on, None without TLS."""
+
     def __init__(self, folder: Path, version: str) -> None:
         self.folder = folder
         self.port = free_port()
@@ -151,6 +155,7 @@ class Edge:
             program=self.program,
             slots=FEW_SLOTS,
             line_each_per_s=line_each_per_s,
+            certificate=self.certificate,
         )
         return self.gateway
 

@@ -16,6 +16,7 @@ from serai_agent.edge.layout import (
     slot_name,
 )
 from serai_agent.edge.outcomes import LINE_STANDS_FOR
+from serai_agent.edge.tls import Certificate, bind_line
 
 FILES_PER_CONNECTION = 2
 FILES_RESERVED = 300
@@ -46,7 +47,8 @@ class ServerLine:
 class EdgeSettings:
     """How HAProxy runs; `slots` is how many slots each class has.
 
-    It runs in its state folder, so that no path is too long for a socket.
+    It runs in its state folder, so that no path is too long for a socket. With a certificate
+    clients are answered over TLS alone.
     """
 
     host: str
@@ -60,6 +62,7 @@ class EdgeSettings:
     Above it successes of the version with the larger share share lines; the other one is judged by
     few requests, and each of them counts.
     """
+    certificate: Certificate | None = None
 
 
 LINE_EACH_PER_S = 1000
@@ -122,7 +125,7 @@ def _apart_from_slots(settings: EdgeSettings) -> list[str]:
 def _slots(settings: EdgeSettings, servers: dict[str, tuple[ServerLine, ...]]) -> list[str]:
     parts = []
     for kind in CLASSES:
-        parts.append(_slot_defaults(kind))
+        parts.append(_slot_defaults(kind, "https" if settings.certificate else "http"))
         for number in range(settings.slots.get(kind, 0)):
             name = slot_name(kind, number)
             parts.append(_slot(name, kind, servers.get(name, ())))
@@ -222,7 +225,7 @@ def _frontend(settings: EdgeSettings) -> str:
         for name, number, cast in _FIELDS
     )
     return f"""frontend public from base
-    bind {settings.host}:{settings.port}
+{bind_line(settings.host, settings.port, settings.certificate)}
     bind unix@{HANDOVER_SOCKET} accept-proxy mode 600 name handover
     log-format "{_LOG}"
     http-request set-var(txn.request_id) req.fhdr(x-request-id)
@@ -292,7 +295,7 @@ def _admission(line_each_per_s: int) -> str:
 """
 
 
-def _forwarding() -> str:
+def _forwarding(scheme: str) -> str:
     """Return the rules for what a replica sees."""
     depths = range(1, MAX_ENDPOINT_DEPTH + 1)
     # The path is cut last: what its depth was is no longer seen in it then.
@@ -311,7 +314,7 @@ def _forwarding() -> str:
     http-request set-var(txn.forwarded) req.fhdr(x-forwarded-for)
     http-request set-header x-forwarded-for "%[var(txn.forwarded)], %[src]" if {{ var(txn.forwarded) -m found }}
     http-request set-header x-forwarded-for %[src] if !{{ var(txn.forwarded) -m found }}
-    http-request set-header x-forwarded-proto http
+    http-request set-header x-forwarded-proto {scheme}
 {prefixes}
 {cuts}"""
 
@@ -351,7 +354,7 @@ def _wake() -> str:
 """
 
 
-def _slot_defaults(kind: SlotClass) -> str:
+def _slot_defaults(kind: SlotClass, scheme: str) -> str:
     retries = (
         f"""    retries 2
     option redispatch 1
@@ -365,7 +368,7 @@ def _slot_defaults(kind: SlotClass) -> str:
     timeout queue {kind.queue_timeout_s}s
     http-request set-timeout server var(txn.route),field(9,|),add(0)
     http-request set-timeout tunnel var(txn.route),field(9,|),add(0)
-{_forwarding()}
+{_forwarding(scheme)}
 {retries}
 """
 

@@ -24,6 +24,7 @@ from serai_agent.edge.plan import Plan, owners, plan
 from serai_agent.edge.reading import servers_of, unanswered_of, versions_of, worker_of
 from serai_agent.edge.socket import ask, lines_of
 from serai_agent.edge.startup import cold_start, files_of, grown, kept_lines, nothing_yet
+from serai_agent.edge.tls import Certificate
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class HaproxyGateway:
         slots: dict[SlotClass, int] | None = None,
         line_each_per_s: int = config.LINE_EACH_PER_S,
         starts: bool = True,
+        certificate: Certificate | None = None,
     ) -> None:
         """`run` names the life of the counters; `program` is a HAProxy other than the one found.
 
@@ -67,6 +69,7 @@ class HaproxyGateway:
             maxconn=process.computed_maxconn(),
             slots=dict(slots or config.DEFAULT_SLOTS),
             line_each_per_s=line_each_per_s,
+            certificate=certificate,
         )
         self._outcomes = Outcomes()
         self._logs = LogSocket(folder / config.LOG_SOCKET, self._outcomes)

@@ -1,5 +1,6 @@
 """What an operator tells the agent of a node: one TOML file, `agent/agent.example.toml` is one."""
 
+import hashlib
 import re
 import socket
 import ssl
@@ -16,9 +17,10 @@ from serai.errors import ConfigError
 from serai.http import check_token
 from serai.listening import ANYWHERE, is_loopback, url_here
 from serai.model import Value
-from serai.trust import client_tls, server_tls
+from serai.trust import check_pem, client_tls, server_tls
 from serai_agent.cache.settings import CacheSettings
 from serai_agent.edge.config import HEALTH_PATH
+from serai_agent.edge.tls import Certificate
 
 REPLICAS: Final = "replicas"
 GATEWAY: Final = "gateway"  # serai.report.GATEWAY_ROLE, as a type
@@ -72,7 +74,8 @@ class GatewayTable(Value):
     """HAProxy on this node; with `start` false a job or unit of its own (`--gateway`) runs it.
 
     `advertise` and `advertise_port` are how clients reach it, where that is another address than
-    `host` (or, for a host that stands for all addresses, than the Consul node's) and `port`. A
+    `host` (or, for a host that stands for all addresses, than the Consul node's) and `port`.
+    `certificate` is one PEM file with certificate, chain and key: TLS for all who call APIs. A
     drain tells Consul, waits `notice_s` until clients have heard of it, then at most
     `drain_limit_s` for what is in flight.
     """
@@ -81,6 +84,7 @@ class GatewayTable(Value):
     port: Port = 8080
     advertise: str = ""
     advertise_port: Annotated[int, Meta(ge=0, le=65_535)] = 0
+    certificate: str = ""
     program: str = ""
     start: bool = True
     check_period_s: Annotated[float, Meta(ge=0.1, le=60)] = 1.0
@@ -104,7 +108,7 @@ class NomadTable(Value):
 class AgentConfig(Value):
     """The whole file. `node` is this node's name, "" for the host's; `prefix` begins Consul's keys.
 
-    `insecure` allows what would send or take secrets without TLS.
+    `insecure` allows to listen beyond this machine, and to send secrets, without TLS.
     """
 
     node: str = ""
@@ -155,7 +159,7 @@ def problem_of(config: AgentConfig) -> str:
         return f'prefix: {config.prefix!r} has to end with "/" and not to begin with it'
     if config.nomad.address and not config.nomad.address.startswith(("http://", "https://")):
         return f"nomad.address: {config.nomad.address!r} is no URL such as http://127.0.0.1:4646"
-    return _listen_problem(config)
+    return _listen_problem(config) or _gateway_problem(config)
 
 
 def _listen_problem(config: AgentConfig) -> str:
@@ -167,6 +171,18 @@ def _listen_problem(config: AgentConfig) -> str:
         return (
             f"listen: {listen.host or 'every address'} is reached from elsewhere, which needs "
             "certificate, key and token_file; or listen on 127.0.0.1, or set insecure = true"
+        )
+    return ""
+
+
+def _gateway_problem(config: AgentConfig) -> str:
+    gateway = config.gateway
+    exposed = GATEWAY in config.roles and not is_loopback(gateway.host)
+    if exposed and not gateway.certificate and not config.insecure:
+        return (
+            f"gateway: {gateway.host or 'every address'} is reached from elsewhere, which needs "
+            "certificate, a PEM file with certificate, chain and key; or listen on 127.0.0.1, or "
+            "set insecure = true where nobody else is on the network"
         )
     return ""
 
@@ -209,15 +225,28 @@ def listen_tls(config: AgentConfig) -> ssl.SSLContext | None:
     return server_tls("listen", config.listen.certificate, config.listen.key)
 
 
+def gateway_certificate(config: AgentConfig) -> Certificate | None:
+    """Return what HAProxy shows to clients, None without TLS; ConfigError for a file that is none.
+
+    It is named by its content, so that a renewed one is taken over when the agent starts.
+    """
+    if not config.gateway.certificate:
+        return None
+    path = Path(config.gateway.certificate).absolute()
+    check_pem("gateway", str(path))
+    return Certificate(str(path), hashlib.sha256(path.read_bytes()).hexdigest()[:16])
+
+
 def gateway_service(config: AgentConfig, serai_version: str) -> GatewayService:
     """Return how Consul shows this node's gateway. Pure."""
     gateway = config.gateway
     host = "" if gateway.host in ANYWHERE else gateway.host
+    scheme = "https" if gateway.certificate else "http"
     return GatewayService(
         name=config.node,
         address=gateway.advertise or host,
         port=gateway.advertise_port or gateway.port,
-        check_url=url_here(gateway.host, gateway.port) + HEALTH_PATH,
+        check_url=url_here(gateway.host, gateway.port, scheme) + HEALTH_PATH,
         check_period_s=gateway.check_period_s,
         serai_version=serai_version,
     )

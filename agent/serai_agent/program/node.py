@@ -29,6 +29,7 @@ from serai_agent.program.config import (
     REPLICAS,
     AgentConfig,
     Secrets,
+    gateway_certificate,
     gateway_service,
     nomad_tls,
     scheduler_tls,
@@ -195,7 +196,10 @@ class AgentNode:
 
 
 def make_haproxy(config: AgentConfig, clock: Clock) -> HaproxyGateway:
-    """Return the controller of this node's HAProxy; ConfigError when there is no such program."""
+    """Return the controller of this node's HAProxy.
+
+    ConfigError when there is no such program, or its certificate cannot be used.
+    """
     gateway = config.gateway
     return HaproxyGateway(
         Path(config.data_dir) / EDGE,
@@ -205,4 +209,5 @@ def make_haproxy(config: AgentConfig, clock: Clock) -> HaproxyGateway:
         run=f"{os.getpid()}-{clock.wall():.3f}",
         program=gateway.program,
         starts=gateway.start,
+        certificate=gateway_certificate(config),
     )

@@ -105,7 +105,9 @@ class SystemJobs:
                 "scheduler.ca": str(CERTIFICATE),
                 "listen.port": self.listen_port,
                 "nomad.address": f"http://127.0.0.1:{self.engine.port}",
+                "gateway.host": "127.0.0.1",
                 "gateway.port": self.gateway_port,
+                "gateway.certificate": "",
                 "gateway.start": False,
             },
         )

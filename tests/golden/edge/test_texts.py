@@ -3,7 +3,9 @@
 Write them anew with `SERAI_GOLDEN=write pytest tests/golden/edge` and read the difference.
 """
 
+import difflib
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from serai_agent.edge.answers import parse_sections, parse_seen, parse_table
 from serai_agent.edge.layout import CLASSES, slot_name
 from serai_agent.edge.plan import plan
 from serai_agent.edge.startup import cold_start, kept_lines, nothing_yet
+from serai_agent.edge.tls import Certificate
 from tests.unit.edge.values import route, server
 
 HERE = Path(__file__).parent
@@ -40,6 +43,28 @@ def test_configuration_of_a_cold_start() -> None:
     lines, entries = cold_start([*routes, several], servers, nothing_yet(settings))
     same("cold.cfg", config.render(settings, lines))
     same("cold.map", "".join(f"{key} {value}\n" for key, value in sorted(entries.items())))
+
+
+def test_what_tls_changes_in_the_configuration() -> None:
+    certificate = Certificate("/etc/serai/it's here.pem", "0123456789abcdef")
+    plain = config.render(SETTINGS, {}).splitlines()
+    tls = config.render(replace(SETTINGS, certificate=certificate), {}).splitlines()
+    assert not [line for line in tls if line.endswith("x-forwarded-proto http")]
+    same("tls.diff", "\n".join(dict.fromkeys(changed(plain, tls))) + "\n")
+
+
+def test_another_certificate_at_the_same_place_is_another_configuration() -> None:
+    one, other = (
+        config.fingerprint(replace(SETTINGS, certificate=Certificate("/a.pem", mark)), "")
+        for mark in ("one", "other")
+    )
+    assert one != other
+
+
+def changed(before: list[str], after: list[str]) -> Iterator[str]:
+    """Yield the lines that differ, without the name of what all was made from."""
+    compared = difflib.unified_diff(before[1:], after[1:], n=0, lineterm="")
+    return (line for line in compared if not line.startswith(("---", "+++", "@@")))
 
 
 def test_commands_of_a_life() -> None:

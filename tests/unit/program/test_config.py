@@ -11,6 +11,7 @@ from serai.errors import ConfigError
 from serai_agent.program.config import (
     AgentConfig,
     GatewayTable,
+    gateway_certificate,
     gateway_service,
     listen_tls,
     load_agent_config,
@@ -18,6 +19,7 @@ from serai_agent.program.config import (
     read_secrets,
     scheduler_tls,
 )
+from tests.support.certificates import Authority
 from tests.support.examples import unsaid
 
 EXAMPLE = Path(__file__).parents[3] / "agent" / "agent.example.toml"
@@ -28,7 +30,7 @@ def test_the_example_is_a_configuration() -> None:
     assert config.node, "the host's name"
     told = msgspec.structs.replace(config, node="")
     scheduler = msgspec.structs.replace(told.scheduler, token_file="")
-    gateway = msgspec.structs.replace(told.gateway, host="127.0.0.1")
+    gateway = msgspec.structs.replace(told.gateway, host="127.0.0.1", certificate="")
     assert msgspec.structs.replace(told, scheduler=scheduler, gateway=gateway) == AgentConfig()
 
 
@@ -54,6 +56,9 @@ def test_the_example_has_every_key() -> None:
             "[listen]\nhost = '10.0.0.1'\ncertificate = 'a'\nkey = 'b'",
             "needs certificate, key and token_file",
         ),
+        ("[gateway]\nhost = '0.0.0.0'", "gateway: 0.0.0.0 is reached from elsewhere"),
+        ("[gateway]\nhost = ''", "gateway: every address is reached from elsewhere"),
+        ("[gateway]\nhost = 'gateway-1'", "which needs certificate, a PEM file with"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_key(tmp_path: Path, text: str, told: str) -> None:
@@ -69,6 +74,44 @@ def test_beyond_loopback_it_may_listen_insecurely_if_told_so(tmp_path: Path) -> 
     path = tmp_path / "agent.toml"
     path.write_text("insecure = true\n[listen]\nhost = '0.0.0.0'")
     assert load_agent_config(path).insecure
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "insecure = true\n[gateway]\nhost = '0.0.0.0'",
+        "[gateway]\nhost = '0.0.0.0'\ncertificate = '/etc/serai/gateway.pem'",
+        "roles = ['replicas']\n[gateway]\nhost = '0.0.0.0'",
+        "[gateway]\nhost = '::1'",
+    ],
+)
+def test_a_gateway_listens_beyond_loopback_with_tls_or_if_told_so(
+    tmp_path: Path, text: str
+) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text(text)
+    assert load_agent_config(path).gateway.host
+
+
+def test_a_certificate_of_the_gateway_that_is_none_is_told(tmp_path: Path) -> None:
+    made = Authority(tmp_path / "ca").issue("gateway")
+    certificate, key = Path(made.certificate).read_text(), Path(made.key).read_text()
+    pem = tmp_path / "gateway.pem"
+    config = AgentConfig(gateway=GatewayTable(certificate=str(pem)))
+    why = "it has to hold, in PEM, the certificate, those of its chain, and the key"
+    for text, told in ((None, "No such file"), ("", why), (certificate, why), (key, why)):
+        if text is not None:
+            pem.write_text(text)
+        with pytest.raises(ConfigError, match=told) as caught:
+            gateway_certificate(config)
+        assert str(caught.value).startswith(f"gateway.certificate: cannot use {pem}: ")
+    pem.write_text(key + certificate)
+    first = gateway_certificate(config)
+    assert first is not None and first.path == str(pem)
+    pem.write_text(certificate + key)
+    second = gateway_certificate(config)
+    assert second is not None and second.mark != first.mark, "another file, as after a renewal"
+    assert gateway_certificate(AgentConfig()) is None
 
 
 def test_files_that_are_none_are_told(tmp_path: Path) -> None:
@@ -102,6 +145,12 @@ def test_files_that_are_none_are_told(tmp_path: Path) -> None:
             443,
             "http://10.0.0.7:8080/_serai/healthz",
         ),
+        (
+            GatewayTable(host="0.0.0.0", certificate="/g.pem"),
+            "",
+            8080,
+            "https://127.0.0.1:8080/_serai/healthz",
+        ),
     ],
 )
 def test_a_gateway_is_registered_as_clients_reach_it(
@@ -109,6 +158,9 @@ def test_a_gateway_is_registered_as_clients_reach_it(
 ) -> None:
     service = gateway_service(AgentConfig(node="one", gateway=gateway), "1.0")
     assert (service.address, service.port, service.check_url) == (address, port, check)
+    # The certificate names what clients call, and need not name 127.0.0.1.
+    skips = definition_of(service)["Check"].get("TLSSkipVerify", False)
+    assert skips == check.startswith("https:")
 
 
 def test_a_changed_check_is_another_definition() -> None:
