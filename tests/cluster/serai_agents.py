@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -24,6 +25,7 @@ from serai.model import Server
 from serai.routes import ROUTES, Route
 from serai.store import Write
 from tests.cluster.agents import Agent, ConsulAgent
+from tests.support.gateways import PROGRAMS
 from tests.support.ports import free_port
 from tests.support.wait import until
 
@@ -41,7 +43,9 @@ class SeraiAgent(Agent):
         roles: Sequence[str] = ("gateway",),
         consul_token: str = "",
         token: str = "agent-token",
+        haproxy: str = "",
     ) -> None:
+        """`haproxy` is a program other than the one that the agent finds."""
         folder.mkdir(parents=True, exist_ok=True)
         self.name = folder.name
         self.gateway, self.listen, self.data = free_port(), free_port(), folder / "data"
@@ -63,6 +67,7 @@ token_file = "{folder}/token"
 port = {self.listen}
 [gateway]
 port = {self.gateway}
+program = "{haproxy}"
 check_period_s = 0.2
 notice_s = 0.5
 drain_limit_s = 20
@@ -125,8 +130,11 @@ drain_limit_s = 20
 
 @contextmanager
 def agents(folder: Path, beside: ConsulAgent, *names: str) -> Iterator[list[SeraiAgent]]:
-    """Run gateways of these names for as long as the block lasts."""
-    made = [SeraiAgent(folder / name, beside.port) for name in names]
+    """Run gateways of these names for as long as the block lasts, each version in turn."""
+    made = [
+        SeraiAgent(folder / name, beside.port, haproxy=haproxy)
+        for name, haproxy in zip(names, cycle(PROGRAMS.values()), strict=False)
+    ]
     try:
         for agent in made:
             agent.start()

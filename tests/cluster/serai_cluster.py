@@ -1,5 +1,6 @@
 """Serai on six machines: schedulers on the servers, agents on the clients, gateways on two."""
 
+import asyncio
 import json
 import os
 import platform
@@ -14,11 +15,15 @@ from typing import Any
 
 import psutil
 
+from serai_agent.edge.answers import parse_info
+from serai_agent.edge.config import STATS_SOCKET
+from serai_agent.edge.socket import ask
 from serai_agent.program.node import CACHE, EDGE
 from serai_scheduler.nomad.settings import JobSettings
 from tests.cluster.agents import Agent
 from tests.cluster.machines import CONSUL_PORT, GATEWAYS, NOMAD_PORT, Cluster, Machine, cluster
 from tests.cluster.operating import DEPLOY_LIMIT_S, Operator
+from tests.support.gateways import PROGRAMS
 from tests.support.serai import Answer, call
 from tests.support.wait import until
 
@@ -30,6 +35,8 @@ READY_LIMIT_S = 60.0
 PLATFORM = "-".join((platform.system(), platform.machine(), *platform.libc_ver())).lower()
 """As the agents name that of their nodes."""
 
+HAPROXIES = dict(zip(GATEWAYS, PROGRAMS.values(), strict=True))
+"""Each gateway has a HAProxy of its own version: Debian's and the wheel's."""
 SCHEDULER = """
 data_dir = "{own}/scheduler"
 gateway_url = "http://{gateway}:8080"
@@ -67,6 +74,7 @@ address = "http://{address}:4646"
 token_file = "{folder}/agent.token"
 [gateway]
 host = "{address}"
+program = "{haproxy}"
 check_period_s = 0.2
 notice_s = 1.0
 drain_limit_s = 20
@@ -233,6 +241,11 @@ class SeraiCluster:
         """Return the process id of a gateway's HAProxy."""
         return int((self.agent_folder(name) / EDGE / "haproxy.pid").read_text())
 
+    def haproxy_version(self, name: str) -> str:
+        """Return the version that a gateway's HAProxy tells of itself."""
+        told = asyncio.run(ask(self.agent_folder(name) / EDGE / STATS_SOCKET, "show info"))
+        return parse_info(told)["Version"]
+
     def kill_gateway(self, name: str) -> None:
         """Kill a HAProxy with all of its workers."""
         os.killpg(self.haproxy(name), signal.SIGKILL)
@@ -293,6 +306,7 @@ class SeraiCluster:
                 name=machine.name,
                 address=machine.address,
                 roles=json.dumps(roles),
+                haproxy=HAPROXIES.get(machine.name, ""),
             )
         )
         way_out = f"HTTPS_PROXY=http://{self.machines.here}:{PROXY_PORT}"

@@ -19,6 +19,7 @@ from tests.cluster.serai_cluster import (
     AGENT,
     AGENT_TOKEN,
     GATEWAY_PORT,
+    HAPROXIES,
     OPERATOR_PORT,
     PLATFORM,
     SCHEDULER,
@@ -155,6 +156,7 @@ class SeraiJobs:
             name=machine.name,
             address=machine.address,
             roles=json.dumps(roles),
+            haproxy=HAPROXIES.get(machine.name, ""),
         )
         return text + "start = false\n"  # of [gateway]
 

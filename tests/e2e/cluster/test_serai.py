@@ -48,6 +48,13 @@ def test_a_predictor_is_deployed_updated_and_answered_by_every_gateway(
     assert len(GATEWAYS) == 2
 
 
+def test_the_gateways_are_the_oldest_haproxy_and_the_wheels(serai: SeraiCluster) -> None:
+    running = [serai.haproxy_version(name).split(".")[:2] for name in GATEWAYS]
+    assert running == [["2", "6"], ["2", "8"]]
+    told = {one["node"]: one["report"]["gateway"] for one in serai.json("nodes")["nodes"]}
+    assert [told[name]["haproxy_version"].split(".")[:2] for name in GATEWAYS] == running
+
+
 def test_the_doctor_tells_of_all_programs_and_nodes(serai: SeraiCluster) -> None:
     def told() -> str:
         return serai.run("doctor", through="server3").stdout
