@@ -34,7 +34,7 @@ from serai_agent.program.config import (
     nomad_tls,
     scheduler_tls,
 )
-from serai_agent.program.leader import leader_epoch
+from serai_agent.program.leader import LeadingScheduler, leader_epoch
 from serai_agent.program.schedulers import Schedulers
 from serai_agent.report.beat import Identity
 from serai_agent.report.gauges import ReportGauges
@@ -167,10 +167,8 @@ class AgentNode:
 
     def make_sink(self, token: str) -> HttpSink:
         """Return what posts reports to the leader, within the schedulers' block."""
-        schedulers = self.schedulers
-        self._sink = HttpSink(
-            schedulers.session, schedulers.leader_url, token, self.watched.reports
-        )
+        leading = LeadingScheduler(self.leader, self.schedulers)
+        self._sink = HttpSink(self.schedulers.session, leading, token, self.watched.reports)
         return self._sink
 
     def make_reports(self, probe: GpuProbe, sink: HttpSink) -> ReportLoop:

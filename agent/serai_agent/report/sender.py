@@ -26,6 +26,7 @@ from serai.report import (
     ReplicaUsage,
     ReportTaken,
 )
+from serai.tasks import cancelled
 from serai_agent.report.beat import Identity, NodeReading, Parts, assemble
 from serai_agent.report.demand import DemandHistory
 
@@ -184,24 +185,36 @@ class SendWatcher(Protocol):
     def ended(self, outcome: str) -> None: ...
 
 
+class Receiver(Protocol):
+    """Whoever takes the reports at this moment."""
+
+    def leader_url(self) -> str:
+        """Return its URL; raises Unavailable or Refused while there is none to use."""
+        ...
+
+    async def moved_from(self, url: str) -> None:
+        """Return once it is no longer the one at this URL."""
+        ...
+
+
 class HttpSink:
     """Posts reports to a scheduler. `run` is a long-lived loop, and `send` never waits.
 
-    `session` is the caller's (TLS and connection limits are set there); `url` gives the leader's,
-    or raises Unavailable or Refused; `token` is its bearer token. While one report is on its way,
-    newer ones replace each other.
+    `session` is the caller's (TLS and connection limits are set there); `token` is the bearer
+    token. While one report is on its way, newer ones replace each other; one whose receiver has
+    been replaced meanwhile, and may never answer, goes to the next.
     """
 
     def __init__(
         self,
         session: aiohttp.ClientSession,
-        url: Callable[[], str],
+        receiver: Receiver,
         token: str,
         watcher: SendWatcher | None = None,
         deadline_s: float = SEND_DEADLINE_S,
     ) -> None:
         self._session = session
-        self._url = url
+        self._receiver = receiver
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         self._watcher = watcher
         self._deadline_s = deadline_s
@@ -230,7 +243,7 @@ class HttpSink:
 
     async def _try(self, report: NodeReport) -> None:
         try:
-            self.demand_since = (await self._post(report)).demand_since
+            taken = await self._taken(report, self._receiver.leader_url())
         except (Unavailable, Refused) as error:
             self.demand_since = 0  # whoever takes the next one may know nothing yet
             self._note("refused" if isinstance(error, Refused) else "failed")
@@ -239,17 +252,32 @@ class HttpSink:
                 _log.warning("report was not taken", extra={"why": str(error)})
             self._told = str(error)
             return
+        if taken is None:
+            self.demand_since = 0
+            await self.send(self._next or report)
+            return
+        self.demand_since = taken.demand_since
         self._note("sent")
         self.refusal = ""
         if self._told:
             _log.info("reports are taken again")
         self._told = ""
 
-    async def _post(self, report: NodeReport) -> ReportTaken:
+    async def _taken(self, report: NodeReport, url: str) -> ReportTaken | None:
+        """Return the answer, None when the receiver was replaced before there was one."""
+        posting = asyncio.ensure_future(self._post(report, url))
+        moved = asyncio.ensure_future(self._receiver.moved_from(url))
+        try:
+            await asyncio.wait((posting, moved), return_when=asyncio.FIRST_COMPLETED)
+            return posting.result() if posting.done() else None
+        finally:
+            await cancelled(posting, moved)
+
+    async def _post(self, report: NodeReport, url: str) -> ReportTaken:
         async with http.translated("the scheduler", TLS_KEYS), asyncio.timeout(self._deadline_s):
             body = wire.encode(report)
             async with self._session.post(
-                f"{self._url()}/v1/reports", data=body, headers=self._headers, allow_redirects=False
+                f"{url}/v1/reports", data=body, headers=self._headers, allow_redirects=False
             ) as response:
                 raw = await http.read_start(response, MAX_ANSWER_BYTES)
                 if response.status < 300:

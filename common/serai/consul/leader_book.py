@@ -53,6 +53,11 @@ class LeaderBook:
         while self.known == leader:
             await self._changed.wait()
 
+    async def moved_from(self, address: str) -> None:
+        """Return once it is not, or no more, the one at this address who leads."""
+        while self.known is not None and self.known.address.rstrip("/") == address.rstrip("/"):
+            await self._changed.wait()
+
     def _note(self, leader: Leader | None) -> None:
         if leader == self.known:
             return

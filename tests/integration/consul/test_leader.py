@@ -3,18 +3,22 @@
 import asyncio
 import base64
 import uuid
+from random import Random
 
 import pytest
 
 from serai.clock import SystemClock
 from serai.consul.client import ConsulClient, ConsulSettings
 from serai.consul.leader import Leader, leader_of, watch_leader
+from serai.consul.leader_book import LeaderBook
 from serai.consul.lease import ConsulLease
 from serai.consul.store import ConsulStore
 from serai.errors import ConfigError, Refused, Unavailable
 from serai.lease import LeaseSettings
 from serai.store import Write
+from serai.tasks import cancelled
 from tests.cluster.agents import ConsulAgent
+from tests.support.wait import auntil
 
 pytestmark = pytest.mark.engines
 
@@ -43,6 +47,28 @@ async def test_the_key_follows_the_lead(consul_agent: ConsulAgent) -> None:
         await lease.release()
         _, found = await asyncio.wait_for(ending, 5.0)
         assert found is None, "the value stays, its lock does not"
+
+
+async def test_the_book_tells_when_somebody_else_leads(consul_agent: ConsulAgent) -> None:
+    prefix = f"{uuid.uuid4()}/"
+    async with ConsulClient(ConsulSettings(port=consul_agent.port)) as client:
+        clock = SystemClock()
+        book = LeaderBook(client, clock, Random(1), prefix)
+        following = asyncio.create_task(book.run())
+        lease = ConsulLease(client, clock, f"{prefix}leader", "test", LeaseSettings())
+        try:
+            await asyncio.wait_for(book.moved_from(ADDRESS), 5.0)  # nobody leads yet
+            assert await lease.acquire(5.0)
+            await ConsulStore(client, clock, prefix, lease, ADDRESS).raise_epoch()
+            await auntil(lambda: book.known == Leader(epoch=1, address=ADDRESS))
+            gone = asyncio.create_task(book.moved_from(ADDRESS))
+            await ConsulStore(client, clock, prefix, lease, ADDRESS).raise_epoch()
+            await auntil(lambda: book.known == Leader(epoch=2, address=ADDRESS))
+            assert not gone.done(), "it is called where it was"
+            await ConsulStore(client, clock, prefix, lease, f"{ADDRESS}1").raise_epoch()
+            await asyncio.wait_for(gone, 5.0)
+        finally:
+            await cancelled(following)
 
 
 async def until_somebody_leads(client: ConsulClient, prefix: str, index: int) -> tuple[int, Leader]:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from serai.errors import Refused
+from serai.errors import Refused, Unavailable
 from serai.http import problem
 from serai.report import MAX_REPORT_BYTES, NodeReport
 from serai.report_accept import Last, accept, newest
@@ -77,11 +77,36 @@ async def scheduler() -> AsyncIterator[tuple[Scheduler, str]]:
     await runner.cleanup()
 
 
+class Leading:
+    """Who takes the reports, until somebody else is `elected`; "" for nobody."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._changed = asyncio.Event()
+
+    def leader_url(self) -> str:
+        if not self._url:
+            raise Unavailable("nobody leads")
+        return self._url
+
+    async def moved_from(self, url: str) -> None:
+        while self._url == url:
+            await self._changed.wait()
+
+    def elected(self, url: str) -> None:
+        self._url = url
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
 @asynccontextmanager
-async def sending(url: str, deadline_s: float = 10.0) -> AsyncIterator[tuple[HttpSink, Kept]]:
+async def sending(
+    leading: Leading | str, deadline_s: float = 10.0
+) -> AsyncIterator[tuple[HttpSink, Kept]]:
     kept = Kept()
+    receiver = Leading(leading) if isinstance(leading, str) else leading
     async with aiohttp.ClientSession() as session:
-        sink = HttpSink(session, lambda: url, "secret", kept, deadline_s)
+        sink = HttpSink(session, receiver, "secret", kept, deadline_s)
         task = asyncio.create_task(sink.run())
         try:
             yield sink, kept
@@ -183,3 +208,57 @@ async def test_a_scheduler_says_which_demand_it_lacks_and_a_new_one_lacks_all(
         await sink.send(numbered(2))
         await auntil(lambda: kept.outcomes == ["sent", "failed"])
         assert sink.demand_since == 0
+
+
+@asynccontextmanager
+async def never_answering() -> AsyncIterator[tuple[str, asyncio.Queue[bytes]]]:
+    """Take connections as a process that stands still: nothing is ever answered."""
+    begun: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        begun.put_nowait(await reader.readline())
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(take, "127.0.0.1", 0) as listening:
+        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", begun
+
+
+@pytest.mark.parametrize("between", [(), ("",)], ids=["at once", "with nobody between"])
+async def test_a_leader_that_stands_still_holds_no_report_back_once_another_one_leads(
+    scheduler: tuple[Scheduler, str], between: tuple[str, ...]
+) -> None:
+    """What was on its way to a paused leader kept the next one waiting until the deadline."""
+    there, url = scheduler
+    async with never_answering() as (paused, begun):
+        leading = Leading(paused)
+        async with sending(leading, deadline_s=60.0) as (sink, kept):
+            sink.demand_since = 7
+            await sink.send(numbered(1))
+            await begun.get()
+            for nobody in between:
+                leading.elected(nobody)
+                await auntil(lambda: kept.outcomes == ["failed"])
+            assert sink.demand_since == (0 if between else 7)
+            leading.elected(url)
+            if between:
+                await sink.send(numbered(2))
+            await auntil(lambda: kept.outcomes[-1:] == ["sent"], 2.0)
+        assert there.taken == [2 if between else 1]
+
+
+async def test_of_what_waits_for_another_leader_the_newest_is_sent(
+    scheduler: tuple[Scheduler, str],
+) -> None:
+    there, url = scheduler
+    async with never_answering() as (paused, begun):
+        leading = Leading(paused)
+        async with sending(leading, deadline_s=60.0) as (sink, kept):
+            for sequence in (1, 2, 3):
+                await sink.send(numbered(sequence))
+                if sequence == 1:
+                    await begun.get()
+            leading.elected(url)
+            await auntil(lambda: there.taken == [3], 2.0)
+            await auntil(lambda: kept.outcomes == ["replaced", "replaced", "sent"], 2.0)
