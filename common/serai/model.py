@@ -132,7 +132,8 @@ class Replica(Value):
     has failed, and `telling` says that these are still being read; `restarts` counts its processes
     that were started again in place, and `ready_at_s` is since when it is ready, where the engine
     tells since the last of them. `stuck` says of one that waits for a place that it gets none
-    unless its spec or the nodes change.
+    unless its spec or the nodes change. `unheard` says why nobody knows whether it is ready, ""
+    where that is known: until then its API stays as it is.
     """
 
     id: str
@@ -150,6 +151,7 @@ class Replica(Value):
     servers: tuple[Server, ...] = ()
     stuck: bool = False
     telling: bool = False
+    unheard: str = ""
 
     @property
     def alive(self) -> bool:

@@ -1,6 +1,9 @@
 """The port to what is ready: the servers that may take traffic."""
 
+from collections.abc import Mapping
 from typing import Protocol
+
+import msgspec
 
 from serai.model import Server, Value
 
@@ -9,10 +12,12 @@ class Listing(Value):
     """The ready servers at one moment; `revision` rises with every change.
 
     It is 0 until the servers are known for the first time: none is then not the same as none ready.
+    `unheard` says by API why nobody knows which of its servers are ready: of those here are none.
     """
 
     revision: int
     servers: tuple[Server, ...]
+    unheard: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 class Registry(Protocol):

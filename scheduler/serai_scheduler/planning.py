@@ -1,7 +1,7 @@
 """All plans of a tick, from one frozen observation. Pure, so that a thread may make them."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from serai.model import Replica
@@ -82,9 +82,13 @@ def plan_all(seen: Observation) -> Plans:
     """Plan every API; a broken invariant of a plan is an AssertionError."""
     by_api = _by_api(seen.replicas)
     view = gateway_view(seen.heard)
-    plans = []
+    plans: list[Planned] = []
     for name, stored in seen.apis.items():
-        outcome = plan(world := _world(seen, stored, by_api.get(name, ()), view))
+        mine = by_api.get(name, ())
+        if why := next((one.unheard for one in mine if one.unheard), ""):
+            plans += _judged(seen, stored, why)
+            continue
+        outcome = plan(world := _world(seen, stored, mine, view))
         check(world, outcome)
         one = _whole(world, outcome, seen.routes.get(name), seen.epoch)
         if one.changed or one.orders:
@@ -99,22 +103,28 @@ def plan_all(seen: Observation) -> Plans:
 
 
 def judge_all(seen: Observation) -> tuple[Planned, ...]:
-    """Plan where the engine shows nothing: a version that has had its time is given up.
+    """Plan where the engine shows nothing at all."""
+    return tuple(one for stored in seen.apis.values() for one in _judged(seen, stored, seen.blind))
+
+
+def _judged(seen: Observation, stored: StoredApi, why: str) -> Iterator[Planned]:
+    """Plan an API of which too little is shown: a version that has had its time is given up.
 
     Whoever waits for it is to know. What of it may run is ended once the engine is seen again.
     """
-    plans = []
-    for name, stored in seen.apis.items():
-        world = _world(seen, stored, (), GatewayView())
-        record, events = judge(world, stored.record)
-        if stored.record.deleting_since_s is None and record is not stored.record:
-            outcome = Outcome(record, events=events)
-            plans.append(_whole(world, outcome, seen.routes.get(name), seen.epoch))
-    return tuple(plans)
+    world = _world(seen, stored, (), GatewayView(), why)
+    record, events = judge(world, stored.record)
+    if stored.record.deleting_since_s is None and record is not stored.record:
+        outcome = Outcome(record, events=events)
+        yield _whole(world, outcome, seen.routes.get(stored.record.name), seen.epoch)
 
 
 def _world(
-    seen: Observation, stored: StoredApi, replicas: tuple[Replica, ...], view: GatewayView
+    seen: Observation,
+    stored: StoredApi,
+    replicas: tuple[Replica, ...],
+    view: GatewayView,
+    blind: str = "",
 ) -> ApiWorld:
     name = stored.record.name
     return ApiWorld(
@@ -127,7 +137,7 @@ def _world(
         leaving=seen.leaving,
         limits=seen.limits,
         granted=seen.granted.get(name, {}),
-        blind=seen.blind,
+        blind=blind,
         began_s=seen.began_s,
         asked=seen.asked.get(name),
         failed_at_s=seen.failed_at_s,

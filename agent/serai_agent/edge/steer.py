@@ -100,6 +100,7 @@ class Steering:
         self._routes: tuple[Route, ...] | None = None
         self._routes_at: int | None = None
         self._servers: tuple[Server, ...] | None = None
+        self._unheard: frozenset[str] = frozenset()
         self._servers_at = 0
         self._names: frozenset[str] = frozenset()
         self._names_at = 0
@@ -162,7 +163,9 @@ class Steering:
             return _Orders(routes, last.servers) if last else None
         draining = frozenset(name for route in routes for name in route.draining)
         part = self._part(self._servers, draining)
-        return _Orders(routes, part.mine, part.elsewhere)
+        # What was last good has been divided already.
+        kept = tuple(one for one in last.servers if one.api in self._unheard) if last else ()
+        return _Orders(routes, part.mine + kept, part.elsewhere)
 
     def _part(self, servers: tuple[Server, ...], draining: Collection[str]) -> Part:
         asked = (servers, self._names, draining)
@@ -236,8 +239,9 @@ class Steering:
     async def _read_servers(self) -> None:
         listing = await self._sources.registry.watch(self._servers_at, FOLLOW_WAIT_S)
         self._servers_at = listing.revision
-        if listing.revision and listing.servers != self._servers:
-            self._servers = listing.servers
+        found = listing.servers, frozenset(listing.unheard)
+        if listing.revision and found != (self._servers, self._unheard):
+            self._servers, self._unheard = found
             self._changed.set()
 
     async def _read_names(self) -> None:

@@ -93,7 +93,7 @@ class GatewayPart:
 
     def problems(self) -> tuple[str, ...]:
         """Return in words why this is no gateway at its best."""
-        found = list(self.steering.problems())
+        found = [*self.steering.problems(), *self.registry.problems()]
         if not self.steering.steered.is_set():
             found.append("the gateway has had no orders yet")
         if self._unregistered:

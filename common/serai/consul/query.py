@@ -1,7 +1,7 @@
 """One blocking query of Consul, asked again and again."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Generic, TypeVar
 
@@ -29,13 +29,16 @@ class Query(Generic[T]):
         wait_s: float,
         kind: type[T],
         params: Mapping[str, str | int] | None = None,
+        on_failure: Callable[[str], None] = lambda why: None,
     ) -> None:
+        """`on_failure` hears why, each time that there is no answer."""
         self._client = client
         self._clock = clock
         self._path = path
         self._wait_s = wait_s
         self._kind = kind
         self._params = params or {}
+        self._on_failure = on_failure
         self._index = 0
         self._answered_at_s = float("-inf")
 
@@ -55,6 +58,7 @@ class Query(Generic[T]):
                     log.warning(
                         "consul is not followed", extra={"query": self._path, "why": failed}
                     )
+                self._on_failure(failed)
                 self._index = 0  # what comes back may have lost its data
                 await self._clock.sleep(next(pauses))
                 continue

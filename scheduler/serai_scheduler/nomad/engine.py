@@ -260,7 +260,8 @@ class NomadEngine:
         listing = await self._registry.watch(0, REGISTRY_LIMIT_S)  # waits for the first list only
         if listing.revision == 0:
             raise Unavailable("the registry has not told yet which servers are ready")
-        return self._replicas(snapshot, listing.servers)
+        found = self._replicas(snapshot, listing.servers)
+        return tuple(one.unheard(listing.unheard.get(one.replica.api, "")) for one in found)
 
     def _replicas(self, snapshot: Snapshot, servers: Sequence[Server]) -> tuple[Seen, ...]:
         prefix, reasons = self._settings.prefix, self._explainer.reasons

@@ -59,6 +59,17 @@ class Seen:
         pending = self.replica.state is ReplicaState.PENDING
         return pending and (self.allocation is None or has_left(self.allocation))
 
+    def unheard(self, why: str) -> "Seen":
+        """Return it as one of which nobody can tell whether its check passes, "" for known.
+
+        Of one that does not run yet, or no more, Nomad tells that it does not.
+        """
+        if not why or self.replica.state is not ReplicaState.LOADING:
+            return self
+        reason = f"whether it is ready is not known: {why}"
+        unknown = msgspec.structs.replace(self.replica, unheard=why, reason=reason)
+        return replace(self, replica=unknown)
+
 
 def held(body: Mapping[str, Any], name: JobName) -> Held:
     """Return a job from its body as Nomad gives it."""

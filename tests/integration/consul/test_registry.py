@@ -13,10 +13,11 @@ import pytest
 
 from serai.clock import SystemClock
 from serai.consul.client import ConsulClient, ConsulSettings
-from serai.consul.registry import ConsulRegistry
+from serai.consul.registry import WAIT_S, ConsulRegistry
 from serai.consul.services import meta_of, service_name
 from serai.model import Server
 from tests.cluster.agents import ConsulAgent, consul
+from tests.support.rewriting_proxy import RewritingProxy, rewriting_proxy
 from tests.support.wait import auntil
 from tests.unit.edge.values import server
 
@@ -43,9 +44,11 @@ def register(agent: ConsulAgent, one: Server, **meta: str) -> None:
 
 
 @asynccontextmanager
-async def followed(agent: ConsulAgent) -> AsyncIterator[ConsulRegistry]:
+async def followed(
+    agent: ConsulAgent | RewritingProxy, wait_s: float = WAIT_S
+) -> AsyncIterator[ConsulRegistry]:
     async with ConsulClient(ConsulSettings(port=agent.port)) as client:
-        registry = ConsulRegistry(client, SystemClock())
+        registry = ConsulRegistry(client, SystemClock(), wait_s)
         running = asyncio.create_task(registry.run())
         try:
             yield registry
@@ -134,3 +137,46 @@ async def test_an_instance_that_cannot_be_read_is_told_once(
                 put(agent, f"service/deregister/{good.id}")
                 await until(registry, lambda found: found == ())
     assert told() == 1
+
+
+def failing(api: str) -> dict[bytes, bytes]:
+    """Return what makes a Consul know nothing of the query for one API."""
+    asked = f"/v1/health/service/{service_name(api)}?".encode()
+    return {asked: asked.replace(b"service", b"nothing")}
+
+
+async def test_a_query_that_fails_from_the_start_keeps_back_its_own_api_alone(
+    tmp_path: Path,
+) -> None:
+    """It kept all servers of all APIs back, for as long as it failed."""
+    good, bad = server(api="good"), server(api="bad")
+    with consul(tmp_path / "own") as agent, rewriting_proxy(agent.port) as between:
+        between.asked = failing("bad")
+        for one in (good, bad):
+            register(agent, one)
+        async with followed(between) as registry:
+            await until(registry, lambda found: found == (good,))
+            assert list((await registry.watch(-1, 0)).unheard) == ["bad"]
+            (told,) = registry.problems()
+            assert told.startswith("servers of bad: not heard for 0 s: not the answer of a Consul")
+            between.asked = {}
+            await until(registry, lambda found: found == (bad, good))
+            assert (await registry.watch(-1, 0)).unheard == {} and registry.problems() == ()
+
+
+async def test_a_query_that_begins_to_fail_leaves_what_was_heard_and_the_others_go_on(
+    tmp_path: Path,
+) -> None:
+    good, bad = server(api="good"), server(api="bad")
+    with consul(tmp_path / "own") as agent, rewriting_proxy(agent.port) as between:
+        for one in (good, bad):
+            register(agent, one)
+        async with followed(between, wait_s=0.2) as registry:
+            await until(registry, lambda found: found == (bad, good))
+            between.asked = failing("bad")
+            await auntil(registry.problems)
+            put(agent, f"check/fail/ready:{good.id}")
+            await until(registry, lambda found: found == (bad,))
+            put(agent, f"service/deregister/{bad.id}")
+            await until(registry, lambda found: found == ())
+            assert registry.problems() == (), "an API that is named no more has none to be heard"

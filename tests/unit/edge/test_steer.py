@@ -4,12 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+import msgspec
+
 from serai import wire
 from serai.clock import SystemClock
 from serai.errors import Unavailable
 from serai.gateways import Alive
 from serai.memory import Changes, MemoryRegistry, MemoryStore
 from serai.model import Server
+from serai.registry import Listing
 from serai.routes import ROUTES, Route
 from serai.store import Snapshot, Write
 from serai_agent.edge.files import LastGood
@@ -53,13 +56,25 @@ class Names:
         return Alive(revision=self._changes.revision, names=self._names)
 
 
+class PartlyHeard(MemoryRegistry):
+    """A registry of which some APIs' servers may be unknown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unheard: dict[str, str] = {}
+
+    async def watch(self, after: int, wait_s: float) -> Listing:
+        found = await super().watch(after, wait_s)
+        return msgspec.structs.replace(found, unheard=self.unheard)
+
+
 class World:
     """All that a gateway named `me` may know, and that gateway."""
 
     def __init__(self, last: LastGood | None = None) -> None:
         self.gateway = Recorder(last)
         self.store = MemoryStore()
-        self.registry = MemoryRegistry()
+        self.registry = PartlyHeard()
         self.names = Names()
         self.epoch: int | None = None
         sources = Sources(self.store, self.registry, self.names, self._epoch)
@@ -100,6 +115,22 @@ async def test_before_anything_is_known_the_last_orders_are_in_force() -> None:
         await world.until(LAST.routes, LAST.servers, frozenset())
         await auntil(world.steering.problems)
         assert "lost orders of epoch 3 (its leader's epoch: 2)" in world.steering.problems()[0]
+
+
+async def test_servers_of_an_api_that_nobody_has_told_stay_as_they_were_last_good() -> None:
+    text = server("text", capacity=7)
+    routes = (route(epoch=3), route("text", epoch=3))
+    world = World(LastGood(routes=routes, servers=(server(capacity=1), text), slots={}))
+    world.epoch = 3
+    world.registry.unheard = {"iris": "Consul does not answer"}
+    world.registry.publish([])
+    async with world.running():
+        await world.order(*routes)
+        world.names.become("me")
+        await world.until(routes, (server(capacity=1),), frozenset())
+        world.registry.unheard = {}
+        world.registry.publish([text])
+        await world.until(routes, (text,), frozenset())
 
 
 async def test_a_new_gateway_waits_for_routes_and_servers() -> None:

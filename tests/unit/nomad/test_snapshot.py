@@ -40,6 +40,15 @@ def of(number: int, index: int = 10, *args: Any, **more: Any) -> dict[str, Any]:
     return {**made, "ID": f"a{index}", "TaskGroup": str(number), "CreateIndex": index}
 
 
+def test_what_nobody_has_told_is_said_of_what_runs() -> None:
+    snapshot = Snapshot(jobs={JOB: job(1, 2, 3)}, allocations=(of(1), of(2, 11, "failed")))
+    seen = replicas_of(snapshot, "serai", (), {})
+    told = {one.replica.id[-1]: one.unheard("Consul does not answer").replica for one in seen}
+    assert [told[number].unheard for number in "123"] == ["Consul does not answer", "", ""]
+    assert told["1"].reason == "whether it is ready is not known: Consul does not answer"
+    assert [one.unheard("") for one in seen] == list(seen)
+
+
 def states(
     jobs: tuple[Held, ...], *allocations: Mapping[str, Any], forgotten: tuple[str, ...] = ()
 ) -> dict[int, ReplicaState]:

@@ -1,7 +1,11 @@
 """All plans of a tick from one observation."""
 
+from dataclasses import replace
+
+import msgspec
+
 from serai.model import Replica, ReplicaState
-from serai_scheduler.batches import StopAll
+from serai_scheduler.batches import StartAll, StopAll
 from serai_scheduler.plan import STOP_GRACE_S
 from serai_scheduler.planning import Observation, plan_all
 from serai_scheduler.record import StoredApi
@@ -42,6 +46,12 @@ def version_of(stored: StoredApi) -> str:
     return name
 
 
+def untold(version: str) -> Replica:
+    """Return a replica that runs and of which nobody knows whether it is ready."""
+    loading = replica(version, state=ReplicaState.LOADING)
+    return msgspec.structs.replace(loading, unheard="Consul does not answer")
+
+
 def test_an_api_that_needs_nothing_has_no_plan() -> None:
     _, stored = deployed(None, spec())
     starting = replica(version_of(stored), state=ReplicaState.STARTING)
@@ -54,6 +64,29 @@ def test_an_api_that_lacks_a_replica_gets_the_order_and_nothing_is_stored() -> N
     _, stored = deployed(None, spec())
     (one,) = plan_all(seen(stored=stored)).apis
     assert not one.changed and len(one.orders) == 1
+
+
+def test_an_api_whose_servers_nobody_has_told_stays_as_it_is_and_no_other_one_does() -> None:
+    """It was taken for not ready, or, with it, every other API."""
+    _, stored = deployed(None, spec())
+    _, other = deployed(None, spec(name="other"))
+    unknown = untold(version_of(stored))
+    looked = seen(unknown, stored=stored)
+    both = replace(looked, apis={**looked.apis, "other": other})
+    plans = plan_all(both)
+    assert [one.stored.record.name for one in plans.apis] == ["other"]
+    assert [type(order) for one in plans.apis for order in one.orders] == [StartAll]
+    assert plans.by_api["iris"] == (unknown,)
+
+
+def test_a_version_of_which_nobody_is_told_is_given_up_in_its_time_all_the_same() -> None:
+    _, stored = deployed(None, spec())
+    unknown = untold(version_of(stored))
+    looked = seen(unknown, stored=stored)
+    later = replace(looked, now_s=looked.now_s + looked.limits.ready_s + 1)
+    (one,) = plan_all(later).apis
+    assert one.orders == () and one.changed
+    assert any("Consul does not answer" in str(event) for event in one.outcome.events)
 
 
 def test_the_route_of_another_epoch_is_replaced() -> None:
