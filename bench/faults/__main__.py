@@ -17,7 +17,7 @@ from typing import Any
 
 from bench.report import Figure, Limit, at_most, exactly, finish
 from tests.cluster.links import Faults, linked
-from tests.cluster.machines import CONSUL_PORT, NOMAD_PORT
+from tests.cluster.machines import CONSUL_PORT, NOMAD_PORT, Machine
 from tests.cluster.observe import sweep
 from tests.cluster.serai_cluster import SeraiCluster, serai_cluster
 from tests.cluster.steady import (
@@ -100,11 +100,21 @@ def server_killed(program: str, port: int) -> Fault:
 
 
 def servers_away(program: str) -> Fault:
+    return away(program, lambda serai: serai.machines.servers)
+
+
+def everywhere_away(program: str) -> Fault:
+    return away(program, lambda serai: list(serai.machines.machines.values()))
+
+
+def away(program: str, of: Callable[[SeraiCluster], list[Machine]]) -> Fault:
+    """Return what kills an engine's processes on some machines, and starts them a minute later."""
+
     def fault(serai: SeraiCluster, traffic: Traffic) -> dict[str, Figure]:
-        for machine in serai.machines.servers:
+        for machine in of(serai):
             machine.agents[program].kill()
         time.sleep(SHORT_S)
-        for machine in serai.machines.servers:
+        for machine in of(serai):
             machine.agents[program].start()
         return {"back_s": seconds_until(lambda: serai.leader() != "" and settled(serai))}
 
@@ -273,6 +283,7 @@ TRIALS = {
     "nomad-servers-away": Trial(servers_away("nomad")),
     "consul-leader-killed": Trial(server_killed("consul", CONSUL_PORT)),
     "consul-servers-away": Trial(servers_away("consul"), {"back_s": at_most(10.0)}),
+    "consul-away": Trial(everywhere_away("consul"), {"back_s": at_most(10.0)}),
     "agent-killed": Trial(agent_killed, REPORTS_AGAIN),
     "agent-paused": Trial(agent_paused, REPORTS_AGAIN),
     "replica-killed": Trial(replica_killed, {"replaced_beyond_start_s": at_most(3.0)}),

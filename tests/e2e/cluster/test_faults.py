@@ -190,6 +190,17 @@ def test_an_engine_has_no_server(serai: SeraiCluster, traffic: Traffic, program:
     until(lambda: serai.leader() != "", BACK_LIMIT_S[program])
 
 
+def test_consul_is_away_everywhere(serai: SeraiCluster, traffic: Traffic) -> None:
+    """Its agents on all nodes, too: gateways and replicas have nobody to ask or to tell."""
+    machines = serai.machines.machines.values()
+    for machine in machines:
+        machine.consul.kill()
+    let_pass(OUTAGE_S)
+    for machine in machines:
+        machine.consul.start()
+    until(lambda: serai.leader() != "", BACK_LIMIT_S["consul"])
+
+
 def test_an_agent_is_killed_and_another_is_paused(serai: SeraiCluster, traffic: Traffic) -> None:
     serai.agents["client1"].kill()
     serai.agents["client2"].pause()
