@@ -92,6 +92,9 @@ class MemoryStore:
         found = sorted((e for k, e in self._entries.items() if k.startswith(prefix)), key=_key)
         return Snapshot(revision=self._changes.revision, entries=tuple(found))
 
+    async def mark(self) -> str:
+        return str(self._changes.revision)
+
     async def watch(self, prefix: str, after: int, wait_s: float) -> Snapshot:
         try:
             async with asyncio.timeout(wait_s):

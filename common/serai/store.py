@@ -46,6 +46,14 @@ class Store(Protocol):
 
     async def scan(self, prefix: str) -> Snapshot: ...
 
+    async def mark(self) -> str:
+        """Return a mark of what the store holds, much cheaper than a scan.
+
+        Two that are equal say that nothing was changed between them. It may be another one where
+        nothing was.
+        """
+        ...
+
     async def watch(self, prefix: str, after: int, wait_s: float) -> Snapshot:
         """Return once something below `prefix` changed after that revision, or after `wait_s`.
 

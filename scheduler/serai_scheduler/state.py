@@ -55,8 +55,9 @@ Decoded = Mapping[str, tuple[int, T | Unreadable]]
 
 @dataclass(frozen=True)
 class Content:
-    """What the store held at one moment; `revision` is the store's."""
+    """What the store held at one moment; `revision` is the store's, `mark` that of before."""
 
+    mark: str = ""
     revision: int = 0
     records: Decoded[ApiRecord] = field(default_factory=dict)
     versions: Decoded[Version] = field(default_factory=dict)
@@ -84,17 +85,21 @@ class State:
         return found
 
     async def _read(self) -> tuple[dict[str, StoredApi], dict[str, str]]:
+        """Return what is there; it is scanned only when the store's mark is another one."""
+        mark = await self._store.mark()
+        if mark != self._content.mark:
+            self._content = await self._scan(mark)
+        return _apis(self._content)
+
+    async def _scan(self, mark: str) -> Content:
         apis = await self._store.scan(APIS)
         versions = await self._store.scan(VERSIONS)
         routes = await self._store.scan(ROUTES)
         nodes = await self._store.scan(NODES)
         found = self._content
         if _changed(apis, found.records) + _changed(versions, found.versions) < MANY:
-            content = _content(found, apis, versions, routes, nodes)
-        else:
-            content = await asyncio.to_thread(_content, found, apis, versions, routes, nodes)
-        self._content = content
-        return _apis(content)
+            return _content(mark, found, apis, versions, routes, nodes)
+        return await asyncio.to_thread(_content, mark, found, apis, versions, routes, nodes)
 
     def check(self, api: str) -> None:
         """Raise Refused for an API that cannot be read, as the last `read` saw it."""
@@ -176,9 +181,15 @@ def writes_of(
 
 
 def _content(
-    before: Content, apis: Snapshot, versions: Snapshot, routes: Snapshot, nodes: Snapshot
+    mark: str,
+    before: Content,
+    apis: Snapshot,
+    versions: Snapshot,
+    routes: Snapshot,
+    nodes: Snapshot,
 ) -> Content:
     return Content(
+        mark=mark,
         revision=apis.revision,
         records=_decoded(apis, before.records, ApiRecord, lambda one: api_key(one.name)),
         versions=_decoded(

@@ -152,3 +152,18 @@ async def test_sqlite_keeps_everything_across_a_restart(tmp_path: Path) -> None:
     with pytest.raises(Refused):
         await second.commit([put("a", "2")], epoch=epoch)
     await second.close()
+
+
+async def test_a_mark_is_the_same_until_something_changes(store: Store) -> None:
+    seen = [await store.mark()]
+    for writes in (
+        [put("apis/a", "1"), put("routes/a", "1")],
+        [put("apis/a", "2")],
+        [put("nodes/b", "1")],
+        [Write(key="apis/a", value=None)],
+        [Write(key="routes/a", value=None), Write(key="nodes/b", value=None)],
+    ):
+        await store.commit(writes, epoch=0)
+        mark = await store.mark()
+        assert mark not in seen and mark == await store.mark()
+        seen.append(mark)

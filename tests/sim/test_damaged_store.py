@@ -123,3 +123,27 @@ async def test_an_api_that_is_deleted_during_a_read_is_no_fault() -> None:
         await store.commit([Write(key=key, value=entry.value)], 0)
     state, store.going = State(store), keys
     assert await state.read() == {} and state.faults == {}
+
+
+class Counting(MemoryStore):
+    """A store that counts how often it was scanned."""
+
+    scans = 0
+
+    async def scan(self, prefix: str) -> Snapshot:
+        self.scans += 1
+        return await super().scan(prefix)
+
+
+async def test_a_store_that_has_not_changed_is_not_scanned_again() -> None:
+    store = Counting()
+    state = State(store)
+    await store.commit([Write(key=api_key("iris"), value=b"garbage")], 0)
+    await state.read()
+    once = store.scans
+    for _ in range(3):
+        assert await state.read() == {} and list(state.faults) == ["iris"]
+    assert store.scans == once
+    await store.commit([Write(key=api_key("iris"), value=None)], 0)
+    assert await state.read() == {} and state.faults == {}
+    assert store.scans > once

@@ -112,6 +112,9 @@ class WiredStore:
     async def scan(self, prefix: str) -> Snapshot:
         return await self._wire.ask(lambda: self._store.scan(prefix))
 
+    async def mark(self) -> str:
+        return await self._wire.ask(self._store.mark)
+
     async def watch(self, prefix: str, after: int, wait_s: float) -> Snapshot:
         return await self._wire.ask(lambda: self._store.watch(prefix, after, wait_s))
 

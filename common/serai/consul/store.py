@@ -4,6 +4,7 @@ import asyncio
 import base64
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -14,18 +15,30 @@ from serai.consul.client import Answer, ConsulClient
 from serai.consul.leader import LEADER, Leader, read_leader
 from serai.consul.lease import ConsulLease
 from serai.errors import ConfigError, Refused, Unavailable
+from serai.lease import NEVER
 from serai.model import Value
 from serai.routes import ROUTES
 from serai.store import Entry, Snapshot, Write, check_sizes
 
 RAISE_TRIES = 20
 LEAST_WAIT_S = 0.001
+MARK_HOLDS_S = 60.0
+"""How long a mark may tell what is there: the index of keys goes back to that of the youngest one
+left once Consul has forgotten what was deleted, which it does after a quarter of an hour."""
 
 
 class _Ordered(msgspec.Struct):
     """What matters here of a route, whichever release wrote it."""
 
     epoch: int = 0
+
+
+@dataclass
+class Marks:
+    """When the last mark was told, and how many gaps there were in which much may have happened."""
+
+    told_s: float = NEVER
+    gaps: int = 0
 
 
 class Fence(Value):
@@ -59,6 +72,7 @@ class ConsulStore:
         self._address = address
         self._fence: Fence | None = None
         self._last: dict[str, Snapshot] = {}
+        self._marks = Marks()
         self.outrun = asyncio.Event()
         """Set once a commit found a higher epoch than that which was raised here: somebody else's,
         or one that was written by hand. Nothing can be written before it is raised anew."""
@@ -85,6 +99,18 @@ class ConsulStore:
         entries = tuple(self._entry(one) for one in found)
         self._last[prefix] = Snapshot(revision=index, entries=entries)
         return self._last[prefix]
+
+    async def mark(self) -> str:
+        """As the port says: the index of all keys, for which Consul sends none of their values."""
+        asked_s, told_s = self._clock.now(), self._marks.told_s
+        self._marks.told_s = NEVER  # after a failure nothing is known
+        answer = await self._client.get(
+            f"/v1/kv/{self._prefix}", {"keys": "true", "separator": "/"}
+        )
+        if asked_s - told_s > MARK_HOLDS_S:
+            self._marks.gaps += 1
+        self._marks.told_s = asked_s
+        return f"{answer.index}.{self._marks.gaps}"
 
     def _entry(self, found: Mapping[str, Any]) -> Entry:
         return Entry(

@@ -82,6 +82,9 @@ class SqliteStore:
     async def scan(self, prefix: str) -> Snapshot:
         return await self._run(lambda: self._snapshot(prefix))
 
+    async def mark(self) -> str:
+        return str(await self._run(lambda: self._counter("revision")))
+
     def _snapshot(self, prefix: str) -> Snapshot:
         entries = self._select("key >= ? AND key < ?", (prefix, prefix + "\U0010ffff"))
         return Snapshot(revision=self._counter("revision"), entries=tuple(entries))

@@ -11,10 +11,10 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from serai.clock import SystemClock
+from serai.clock import SimClock, SystemClock
 from serai.consul.client import ConsulClient, ConsulSettings
 from serai.consul.lease import ConsulLease
-from serai.consul.store import ConsulStore
+from serai.consul.store import MARK_HOLDS_S, ConsulStore
 from serai.errors import Refused, Unavailable
 from serai.lease import LeaseSettings
 from serai.store import Write
@@ -250,3 +250,32 @@ async def _withdraw(agent: ConsulAgent, root: str, accessor: str) -> None:
     url = f"http://127.0.0.1:{agent.port}/v1/acl/token/{accessor}"
     request = Request(url, method="DELETE", headers={"X-Consul-Token": root})
     (await asyncio.to_thread(urlopen, request)).close()
+
+
+async def test_a_mark_is_another_one_after_consul_was_away(consul_agent: ConsulAgent) -> None:
+    """Else what came back with other data and the same index would not be read anew."""
+    async with (
+        losing_proxy(consul_agent.port, b"GET /v1/kv") as proxy,
+        ConsulClient(ConsulSettings(port=proxy.port)) as client,
+    ):
+        store = ConsulStore(client, SystemClock(), f"{uuid.uuid4()}/")
+        await store.commit([put("apis/a", "1")], epoch=0)
+        first = await store.mark()
+        assert first == await store.mark()
+        proxy.lose = 10
+        with pytest.raises(Unavailable):
+            await store.mark()
+        proxy.lose = 0
+        assert first != await store.mark()
+
+
+async def test_a_mark_is_not_believed_in_for_long(client: ConsulClient) -> None:
+    """Consul forgets what it knows of deleted keys, and its index goes back."""
+    clock = SimClock()
+    store = ConsulStore(client, clock, f"{uuid.uuid4()}/")
+    await store.commit([put("apis/a", "1")], epoch=0)
+    first = await store.mark()
+    await clock.sleep(MARK_HOLDS_S - 1)
+    assert first == await store.mark()
+    await clock.sleep(MARK_HOLDS_S + 1)
+    assert first != await store.mark()
