@@ -41,6 +41,7 @@ from serai_scheduler.nomad.names import (
 )
 from serai_scheduler.nomad.nodes import UNKNOWN, nodes_of
 from serai_scheduler.nomad.others import Others
+from serai_scheduler.nomad.parts import Parts
 from serai_scheduler.nomad.settings import JobSettings
 from serai_scheduler.nomad.snapshot import (
     Seen,
@@ -97,6 +98,7 @@ class NomadEngine:
         self._asker = Asker(clock, changed)
         self._drains = Drains(client)
         self._others = Others(client, clock, settings.prefix)
+        self._parts = Parts(settings.prefix)
         self._untidied: dict[str, str] = {}
         """By job why what is to go out of it is still there."""
         self._looked_at: tuple[Snapshot, Sequence[Seen]] = (Snapshot(), ())
@@ -154,7 +156,7 @@ class NomadEngine:
     async def _start(
         self, name: JobName, numbers: Collection[int], version: Version, drain_s: float
     ) -> None:
-        snapshot = await self._present()
+        snapshot = self._parts.of(name.api, await self._present())
         known = {seen.replica.id for seen in self._replicas(snapshot, ())}
         numbers = {number for number in numbers if replica_id(name, number) not in known}
         if not numbers:
@@ -221,19 +223,16 @@ class NomadEngine:
         """As the port says: jobs of the API that are stopped and have nothing left are purged."""
         self._heed_epoch(epoch)
         async with self._ordering:
-            await self._forget(api, await self._present())
+            await self._forget(self._parts.of(api, await self._present()))
 
-    async def _forget(self, api: str, snapshot: Snapshot) -> None:
-        names = {one["JobID"]: self._name_of(one) for one in snapshot.allocations}
-        ours = {job for job, name in names.items() if name is not None and name.api == api}
-        mine = [one for one in snapshot.allocations if one["JobID"] in ours]
-        alive = {one["JobID"] for one in mine if not has_ended(one)}
-        self._memory.forget([one["ID"] for one in mine if has_ended(one)])
+    async def _forget(self, snapshot: Snapshot) -> None:
+        """Purge what is stopped of an API; the snapshot is the part that is of it."""
+        alive = {one["JobID"] for one in snapshot.allocations if not has_ended(one)}
+        self._memory.forget([one["ID"] for one in snapshot.allocations if has_ended(one)])
         failed = failed_numbers(snapshot, self._settings.prefix)
         for job, held in snapshot.jobs.items():
             nothing_to_come = held.numbers <= failed.get(job, frozenset())
-            theirs = others_of(held.body)
-            if held.name.api == api and nothing_to_come and job not in alive and not theirs:
+            if nothing_to_come and job not in alive and not others_of(held.body):
                 index = await self._client.stop(job, purge=True, allowed=self._leading)
                 self._follower.wrote(index)
 

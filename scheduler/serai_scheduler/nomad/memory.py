@@ -1,7 +1,7 @@
 """What the engine remembers of allocations, for as long as Nomad lists them."""
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,7 @@ class Memory:
         self._ready: dict[str, _Ready] = {}
         self._tails: dict[str, tuple[str, ...]] = {}
         self._reading: dict[str, asyncio.Task[None]] = {}
+        self._listed: Sequence[Mapping[str, Any]] = ()
         self._failed_at_s: dict[str, float] = {}
         """When what is unread was first seen to have failed."""
         self.forgotten: set[str] = set()
@@ -66,8 +67,11 @@ class Memory:
         await asyncio.gather(*reading, return_exceptions=True)
         self._reading.clear()  # one that had not begun yet did not take itself out
 
-    def keep_only(self, allocations: Iterable[Mapping[str, Any]]) -> None:
-        """Let go of what Nomad does not list any more."""
+    def keep_only(self, allocations: Sequence[Mapping[str, Any]]) -> None:
+        """Let go of what Nomad does not list any more; nothing to do for the list of before."""
+        if allocations is self._listed:
+            return
+        self._listed = allocations
         ids = {one["ID"] for one in allocations}
         self._ready = {one: ready for one, ready in self._ready.items() if one in ids}
         self._tails = {one: tail for one, tail in self._tails.items() if one in ids}
