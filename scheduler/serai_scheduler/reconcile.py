@@ -18,6 +18,7 @@ from serai_scheduler.nodeplan import plan_nodes
 from serai_scheduler.planning import Observation, Planned, Plans, judge_all, plan_all
 from serai_scheduler.record import StoredApi
 from serai_scheduler.state import State
+from serai_scheduler.tending import Tending
 from serai_scheduler.term_clock import TermClock
 from serai_scheduler.traffic import TrafficBook
 from serai_scheduler.world import DEFAULT_LIMITS, Leaving, UpdateLimits
@@ -70,12 +71,17 @@ class Reconciler:
         self._deleted: dict[str, float] = {}
         """The APIs whose deletion this process has seen of late, and when: nothing of them is to
         run any more. A record that has gone in another way may have been lost."""
+        self._tending = Tending(engine, epoch)
         self._turns = asyncio.Semaphore(AT_ONCE)
         self.by_api: dict[str, tuple[Replica, ...]] = {}
         self.nodes: tuple[EngineNode, ...] = ()
         """Both as the engine showed them at the last tick that saw them."""
         self.blind = ""
         """Why the last tick saw nothing of the engine, "" when it did."""
+
+    async def aclose(self) -> None:
+        """Give no order any more that a pass has left to be carried out."""
+        await self._tending.aclose()
 
     def kick(self) -> None:
         """Ask for a pass now, because something changed."""
@@ -112,7 +118,7 @@ class Reconciler:
         self._told, self._telling = self._telling, {}
         replicas = await self._look()
         heard = self._traffic.heard(self._clock.now())
-        leaving = await self._tend_nodes() if replicas is not None else Leaving()
+        leaving = await self._tend_nodes(replicas is not None)
         for name, why in faults.items():
             self._tell_once(name, why)
         self._note_deleted(apis)
@@ -216,16 +222,15 @@ class Reconciler:
             log.info(message, extra=facts)
         return True
 
-    async def _tend_nodes(self) -> Leaving:
+    async def _tend_nodes(self, seeing: bool) -> Leaving:
         """Close and open nodes as operators want it; return those that are to be empty."""
+        if not seeing:
+            await self._tending.give(())
+            return Leaving()
         intents = self._state.intents
         steps = plan_nodes(intents, self.nodes, self._clock.wall(), self._began_s)
-        for order in steps.orders:
-            try:
-                async with asyncio.timeout(ACT_LIMIT_S):
-                    await self._engine.take(order.node, order.takes, self._epoch)
-            except (Refused, Unavailable, TimeoutError) as error:
-                self._tell_once(order.node, str(error) or "no answer in time")
+        for node, why in (await self._tending.give(steps.orders)).items():
+            self._tell_once(node, why)
         for node in steps.fulfilled:
             try:
                 await self._state.fulfilled(intents[node], self._epoch)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from difflib import get_close_matches
 from posixpath import normpath
@@ -151,12 +152,13 @@ class Scheduler:
     async def reconcile_forever(self) -> None:
         """Bring the world to what is wanted, again and again: at every kick, else periodically."""
         due_s = self.clock.now()
-        while True:
-            began_s = self.clock.now()
-            self.watcher.late("reconcile", max(0.0, began_s - due_s), 0)
-            await self.reconciler.tick()
-            due_s = self.clock.now() + TICK_S
-            await self.reconciler.pause(TICK_S)
+        async with aclosing(self.reconciler):
+            while True:
+                began_s = self.clock.now()
+                self.watcher.late("reconcile", max(0.0, began_s - due_s), 0)
+                await self.reconciler.tick()
+                due_s = self.clock.now() + TICK_S
+                await self.reconciler.pause(TICK_S)
 
     async def collect(self) -> None:
         """Remove the blobs that no version needs and no deploy under way asked about.

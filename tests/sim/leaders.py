@@ -97,6 +97,8 @@ class Process:
         assert self.held is not None
         self.held.cancel()
         await asyncio.gather(self.held, return_exceptions=True)
+        if self._reconciler is not None:
+            await self._reconciler.aclose()
 
     async def wake(self) -> None:
         """Go on where it was paused, and lead on, for it does not know that another does."""
