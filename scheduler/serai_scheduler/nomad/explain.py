@@ -11,7 +11,8 @@ from serai.clock import Clock
 from serai.errors import Refused, Unavailable
 from serai_scheduler.nomad.client import NomadClient
 from serai_scheduler.nomad.names import replica_id
-from serai_scheduler.nomad.placement import NotPlaced, Room, ask_of, rooms_of, why_not_placed
+from serai_scheduler.nomad.placement import NotPlaced, why_not_placed
+from serai_scheduler.nomad.rooms import Room, ask_of, rooms_of
 from serai_scheduler.nomad.snapshot import Held, Seen, Snapshot
 from serai_scheduler.nomad.where import Asked, asked_of
 

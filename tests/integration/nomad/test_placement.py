@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from serai_scheduler.nomad.client import NomadClient, NomadSettings
-from serai_scheduler.nomad.placement import NotPlaced, ask_of, rooms_of, why_not_placed
+from serai_scheduler.nomad.placement import NotPlaced, why_not_placed
+from serai_scheduler.nomad.rooms import ask_of, rooms_of
 from tests.cluster.nomad import nomad
 from tests.integration.nomad.test_client import sleeping
 from tests.support.wait import auntil
@@ -59,6 +60,13 @@ async def test_full_too_large_and_without_driver_are_told_apart(tmp_path: Path) 
         assert not large.may_clear and "more than any node has in all" in large.reason
         other = await explained(client, asking("other", driver="podman"))
         assert not other.may_clear and "1 node without a driver" in other.reason
-        for job in ("fills", "waits", "large", "other"):
+        (node,) = rooms_of((await client.nodes()).items, ())
+        assert node.disk_mib and node.drivers and "raw_exec" in node.drivers
+        wide = asking("wide")
+        wide["TaskGroups"][0]["EphemeralDisk"] = {"SizeMB": node.disk_mib + 1}
+        told = await explained(client, wide)
+        assert not told.may_clear and told.reason.startswith("asks for 0.1 cores, 10Mi and ")
+        assert " of disk, more than any node has in all (the largest, " in told.reason
+        for job in ("fills", "waits", "large", "other", "wide"):
             await client.stop(job, purge=True)
         await client.close()

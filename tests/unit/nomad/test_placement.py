@@ -2,7 +2,10 @@
 
 from typing import Any
 
-from serai_scheduler.nomad.placement import Ask, Room, ask_of, rooms_of, why_not_placed
+import msgspec
+
+from serai_scheduler.nomad.placement import why_not_placed
+from serai_scheduler.nomad.rooms import Ask, Room, ask_of, rooms_of
 
 CORE = 1000
 SMALL = Ask(cpu_mhz=500, memory_mib=512)
@@ -105,6 +108,95 @@ def test_a_disk_that_is_full_is_told_with_what_is_asked_for() -> None:
     assert found.reason.endswith("; no more disk: its files and logs may take 300Mi")
 
 
+DISK = Ask(cpu_mhz=500, memory_mib=512, disk_mib=300)
+GPUS = Ask(cpu_mhz=500, memory_mib=512, gpus=2)
+DOCKER = Ask(cpu_mhz=500, memory_mib=512, drivers=("docker",))
+
+
+def with_disk(node: str, free_mib: int, disk_mib: int = 10_000, takes: bool = True) -> Room:
+    disk = {"disk_mib": disk_mib, "free_disk_mib": free_mib}
+    return msgspec.structs.replace(room(node, 8000, takes), **disk)
+
+
+def with_gpus(node: str, free: int, gpus: int = 4, takes: bool = True) -> Room:
+    return msgspec.structs.replace(room(node, 8000, takes), gpus=gpus, free_gpus=free)
+
+
+def with_drivers(node: str, *drivers: str, takes: bool = True, free_mib: int = 8000) -> Room:
+    return msgspec.structs.replace(room(node, free_mib, takes), drivers=drivers)
+
+
+def test_what_each_node_has_of_disk_is_told_where_disk_lacks() -> None:
+    metric = {"DimensionExhausted": {"disk": 2}}
+    found = why_not_placed(DISK, [with_disk("a", 100), with_disk("b", 250)], metric, CORE)
+    assert found.may_clear
+    assert found.reason == (
+        "waits for room: asks for 0.5 cores, 512Mi and 300Mi of disk; "
+        "free: a 1.5 cores, 7.8Gi and 100Mi of disk, b 1.5 cores, 7.8Gi and 250Mi of disk; "
+        "would fit if 50Mi of disk more were free on b; "
+        "no more disk: its files and logs may take 300Mi"
+    )
+    assert "of disk" not in why_not_placed(DISK, [with_disk("a", 9000)], FULL, CORE).reason
+
+
+def test_what_each_node_has_of_gpus_is_told_where_some_are_asked_for() -> None:
+    metric = {"DimensionExhausted": {"devices: no devices match request": 2}}
+    found = why_not_placed(GPUS, [with_gpus("a", 0), with_gpus("b", 1)], metric, CORE)
+    assert found.may_clear
+    assert found.reason == (
+        "waits for room: asks for 0.5 cores, 512Mi and 2 GPUs; "
+        "free: a 1.5 cores, 7.8Gi and 0 GPUs, b 1.5 cores, 7.8Gi and 1 GPU; "
+        "would fit if 1 GPU more were free on b; all GPUs are taken"
+    )
+
+
+def test_more_gpus_or_disk_than_any_node_has_is_told_with_what_the_largest_has() -> None:
+    found = why_not_placed(GPUS, [with_gpus("a", 1, gpus=1), room("b", 9000)], {}, CORE)
+    assert not found.may_clear
+    assert found.reason == (
+        "asks for 0.5 cores, 512Mi and 2 GPUs, more than any node has in all (the largest, a, has "
+        "4.0 cores, 8.0Gi and 1 GPU): ask for less, or add a larger node"
+    )
+    told = why_not_placed(DISK, [with_disk("a", 200, disk_mib=200)], {}, CORE)
+    assert not told.may_clear and "8.0Gi and 200Mi of disk" in told.reason
+
+
+def test_gpus_or_disk_of_a_node_that_is_closed_are_waited_for() -> None:
+    missing = {"ConstraintFiltered": {"missing devices": 1}}
+    gpus = [with_gpus("big", 4, takes=False), with_gpus("small", 1, gpus=1)]
+    disk = [with_disk("big", 9000, takes=False), with_disk("small", 200, disk_mib=200)]
+    for ask, rooms, metric in ((GPUS, gpus, missing), (DISK, disk, {})):
+        found = why_not_placed(ask, rooms, metric, CORE)
+        assert found.may_clear and "would fit on big (cordoned) once" in found.reason
+        assert found.reason.endswith("no other node has as much")
+
+
+def test_a_driver_of_a_node_that_is_closed_is_waited_for() -> None:
+    metric = {"ConstraintFiltered": {"missing drivers": 1}}
+    bare = with_drivers("bare", "raw_exec")
+    closed = with_drivers("big", "docker", "raw_exec", takes=False)
+    found = why_not_placed(DOCKER, [bare, closed], metric, CORE)
+    assert found.may_clear
+    assert found.reason == (
+        "waits for a node that is closed now: asks for 0.5 cores and 512Mi; would fit on big "
+        "(cordoned) once replicas are taken there, as by `serai node uncordon`; no other node has "
+        "its driver (docker)"
+    )
+    never = why_not_placed(DOCKER, [bare], metric, CORE)
+    assert not never.may_clear
+    assert "1 node without a driver that it needs" in never.reason
+
+
+def test_only_nodes_that_could_run_it_are_told_as_what_is_free() -> None:
+    metric = {"ConstraintFiltered": {"missing drivers": 1}, "DimensionExhausted": {"memory": 1}}
+    rooms = [with_drivers("bare", "raw_exec"), with_drivers("full", "docker", free_mib=100)]
+    found = why_not_placed(DOCKER, rooms, metric, CORE)
+    assert found.may_clear
+    assert "free: full 1.5 cores and 100Mi; would fit if 412Mi more were free on full" in (
+        found.reason
+    )
+
+
 def node(**changes: Any) -> dict[str, Any]:
     return {
         "ID": "id-a",
@@ -167,3 +259,38 @@ def test_what_ends_before_the_others_start_shares_their_place() -> None:
     ]
     asked = ask_of({"Tasks": tasks, "EphemeralDisk": {"SizeMB": 70}})
     assert asked == Ask(cpu_mhz=600, memory_mib=300, disk_mib=70)
+
+
+def test_disk_gpus_and_drivers_are_read_as_nomad_tells_them() -> None:
+    working = [{"ID": "g1", "Healthy": True}, {"ID": "g2", "Healthy": True}, {"ID": "g3"}]
+    offered = {
+        "Cpu": {"CpuShares": 4000},
+        "Memory": {"MemoryMB": 8192},
+        "Disk": {"DiskMB": 9000},
+        "Devices": [{"Type": "gpu", "Instances": working}, {"Type": "fpga", "Instances": working}],
+    }
+    kept = {"Cpu": {"CpuShares": 0}, "Memory": {"MemoryMB": 0}, "Disk": {"DiskMB": 1000}}
+    drivers = {
+        "docker": {"Detected": True, "Healthy": True},
+        "exec": {"Detected": True, "Healthy": False},
+    }
+    taking = allocation("running", 1000, 1000)
+    taking["AllocatedResources"]["Shared"] = {"DiskMB": 300}
+    devices = [{"Type": "gpu", "DeviceIDs": ["g1"]}]
+    taking["AllocatedResources"]["Tasks"]["replica"]["Devices"] = devices
+    told = node(NodeResources=offered, ReservedResources=kept, Drivers=drivers)
+    (found,) = rooms_of([told], [taking, {**taking, "ClientStatus": "complete"}])
+    assert (found.disk_mib, found.free_disk_mib) == (8000, 7700)
+    assert (found.gpus, found.free_gpus, found.drivers) == (2, 1, ("docker",))
+    (unknown,) = rooms_of([node()], [])
+    assert unknown.disk_mib is None and unknown.drivers is None
+
+
+def test_gpus_and_drivers_are_asked_for_by_the_tasks_together() -> None:
+    def task(driver: str, devices: list[dict[str, Any]] | None) -> dict[str, Any]:
+        resources = {"CPU": 500, "MemoryMB": 100, "Devices": devices}
+        return {"Name": driver, "Driver": driver, "Resources": resources}
+
+    tasks = [task("raw_exec", None), task("docker", [{"Name": "nvidia/gpu", "Count": 2}])]
+    asked = ask_of({"Tasks": tasks})
+    assert (asked.gpus, asked.drivers) == (2, ("docker", "raw_exec"))

@@ -6,7 +6,8 @@ from typing import Any
 from serai.model import ReplicaState
 from serai_scheduler.nomad.explain import reasons
 from serai_scheduler.nomad.names import JobName
-from serai_scheduler.nomad.placement import NotPlaced, Room
+from serai_scheduler.nomad.placement import NotPlaced
+from serai_scheduler.nomad.rooms import Room
 from serai_scheduler.nomad.snapshot import (
     ENDED_KEPT_PER_API,
     NOT_PLACED_YET,

@@ -7,7 +7,8 @@ from serai import wire
 from serai.model import VersionContent
 from serai.spec.types import Nodes, PreferredNodes
 from serai_scheduler.nomad.job import job_of
-from serai_scheduler.nomad.placement import Ask, Room, why_not_placed
+from serai_scheduler.nomad.placement import why_not_placed
+from serai_scheduler.nomad.rooms import Ask, Room
 from serai_scheduler.nomad.settings import JobSettings
 from serai_scheduler.nomad.where import ANYWHERE, Asked, asked_of, where
 from tests.unit.nomad.values import placed, predictor
