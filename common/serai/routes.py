@@ -5,6 +5,9 @@ from serai.model import Value
 ROUTES = "routes/"
 """The prefix of the routes' keys in the store; the name of the API follows."""
 SHARE_WHOLE = 1000
+HELD_AT_ONCE = 1000
+"""So many requests of an API may wait at a gateway while nothing of it is ready, or `queue_limit`
+if that is more: the queue is measured for replicas that serve, not for any yet to start."""
 QUEUE_TIMEOUT_CLASSES_S = (1, 5, 30, 120)
 
 
@@ -23,9 +26,9 @@ class Route(Value):
 
     `endpoint` starts with `/` and does not end with one; the prefix is removed before a replica
     sees the path. `queue_limit` counts waiting requests beyond what the ready servers take at
-    once. `hold_limit_s` is how long a request waits for a first ready replica. `draining` names
-    the replicas that get no new requests. `revision` rises with every change of this route;
-    orders with an `epoch` lower than one seen before are refused.
+    once, while any is ready. `hold_limit_s` is how long a request waits for a first ready replica.
+    `draining` names the replicas that get no new requests. `revision` rises with every change of
+    this route; orders with an `epoch` lower than one seen before are refused.
     """
 
     api: str

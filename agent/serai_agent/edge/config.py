@@ -7,6 +7,7 @@ runtime API; the text here changes only with the settings and with the number of
 import hashlib
 from dataclasses import dataclass
 
+from serai.routes import HELD_AT_ONCE
 from serai_agent.edge.layout import (
     CLASSES,
     MAX_ENDPOINT_DEPTH,
@@ -285,10 +286,17 @@ def _admission(line_each_per_s: int) -> str:
     http-request track-sc0 var(txn.api) table {TABLE}
     http-request set-var(txn.turn) sc_http_req_cnt(0),mod({LINE_STANDS_FOR}) if {{ sc_http_req_rate(0) gt {line_each_per_s} }} !{{ var(txn.take_other) -m bool }}
     http-response set-log-level silent if {{ var(txn.turn) -m int gt 0 }} {{ status 200:399 }}
-    http-request set-var(txn.refused) str(queue) if {{ sc_conn_cur(0),sub(txn.limit) gt 0 }}
-{_return(429, "queue_full", "all replicas are busy and the queue is full", "{ var(txn.refused) -m found }", retry=True)}
+    acl handed_over so_name handover
+    acl any_ready var(txn.route),field(3,|),nbsrv gt 0
+    acl any_ready var(txn.route),field(4,|),nbsrv gt 0
+    acl over_limit sc_conn_cur(0),sub(txn.limit) gt 0
+    http-request set-var(txn.full) str(queue) if over_limit !handed_over any_ready
+    http-request set-var(txn.full) str(hold) if over_limit !handed_over !any_ready {{ sc_conn_cur(0) gt {HELD_AT_ONCE} }}
+    http-request set-var(txn.refused) var(txn.full) if {{ var(txn.full) -m found }}
+{_return(429, "queue_full", "all replicas are busy and the queue is full", "{ var(txn.full) -m str queue }", retry=True)}
+{_return(429, "hold_full", "no replica is ready and as many requests are held as may be", "{ var(txn.full) -m str hold }", retry=True)}
     acl ready var(txn.backend),nbsrv gt 0
-    http-request set-var(txn.held_ms) req.hdr(x-serai-held-ms),add(0) if !ready {{ so_name handover }}
+    http-request set-var(txn.held_ms) req.hdr(x-serai-held-ms),add(0) if !ready handed_over
     http-request lua.hold if !ready
 {_return(404, "not_found", "the API was deleted", "{ var(txn.gone) -m found }")}
 {_return(503, "no_replica", "no replica became ready in time", "{ var(txn.refused) -m found }", retry=True)}

@@ -226,7 +226,12 @@ class Concurrency(SpecPart):
         ),
     ] = 1
     queue: Annotated[
-        int, Meta(ge=0, le=100_000, description="Requests that may wait; more are answered 429")
+        int,
+        Meta(
+            ge=0,
+            le=100_000,
+            description="Requests that may wait for ready replicas; more are answered 429",
+        ),
     ] = 100
     queue_timeout: Annotated[
         Duration,

@@ -8,6 +8,8 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from serai.routes import HELD_AT_ONCE
+
 LATE_S = 5.0
 """Who waits longer than that is late, where nothing else is said."""
 
@@ -22,7 +24,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Slots of one replica, how many may wait, and how long while a replica is ready.
+    """Slots of one replica, how many may wait, and how long: both while a replica is ready.
 
     Who waits longer than `late_s`, is refused or never starts is late.
     """
@@ -123,10 +125,14 @@ class System:
         self._serve(at_s)
         if not self._queue and self._free_at_s and self._free_at_s[0] <= at_s:
             self._start(one, at_s)
-        elif len(self._queue) >= self._room.queue_limit:
+        elif len(self._queue) >= self._most_waiting():
             self.late += self._counted(one)
         else:
             self._queue.append(one)
+
+    def _most_waiting(self) -> int:
+        limit = self._room.queue_limit
+        return limit if self.ready else max(limit, HELD_AT_ONCE)
 
     def _serve(self, until_s: float) -> None:
         """Start what waits, as far as slots become free until then."""

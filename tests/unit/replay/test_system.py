@@ -4,6 +4,7 @@ from random import Random
 
 import pytest
 
+from serai.routes import HELD_AT_ONCE
 from serai_scheduler.replay.system import Load, Room, System
 
 ROOM = Room(slots=1, queue_limit=100, queue_timeout_s=1e9)
@@ -50,6 +51,16 @@ def test_a_full_queue_refuses_and_a_long_wait_ends() -> None:
     seen = [one.pass_second() for _ in range(60)]
     assert [seen[0].queued, seen[29].queued, seen[30].queued] == [2, 2, 0]
     assert one.finish() == 3, "one was refused, two gave up"
+
+
+def test_before_anything_is_ready_as_many_wait_as_a_gateway_holds() -> None:
+    crowd = Load((0.5,) * (HELD_AT_ONCE + 5), (0.001,) * (HELD_AT_ONCE + 5))
+    one = system(crowd, Room(1, 2, 30.0), ready=0)
+    assert one.pass_second().queued == HELD_AT_ONCE
+    one.follow(1, 1.0)
+    for _ in range(4):
+        one.pass_second()
+    assert one.finish() == 5, "only what came above that"
 
 
 def test_what_still_waits_is_late_and_what_came_before_is_not_counted() -> None:

@@ -1,0 +1,97 @@
+"""A crowd before an API that has nothing ready: what is held, and what is told beyond its bound."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from msgspec.structs import replace
+
+from serai.routes import HELD_AT_ONCE, Route
+from serai_scheduler.route import route_of
+from tests.integration.edge.asking import get
+from tests.support.gateways import Edge
+from tests.support.gateways import route as small_route
+from tests.support.scheduling import deployed, spec
+from tests.support.wait import auntil
+
+Answer = tuple[int, dict[str, str], str]
+WAKES_IN_S = 60.0
+
+
+@pytest.fixture
+async def crowd() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as clients:
+        yield clients
+
+
+def default_route(version: str) -> Route:
+    """Return the route of a spec that sets nothing, to a version of this name."""
+    route = route_of(deployed(None, spec())[1].record, epoch=1)
+    assert route is not None and route.queue_limit < HELD_AT_ONCE
+    (share,) = route.versions
+    return replace(route, versions=(replace(share, version=version),))
+
+
+async def held(one: Edge) -> int:
+    return sum(each.held for each in (await one.gateway.read()).versions)
+
+
+async def all_held(one: Edge, asked: list["asyncio.Task[Answer]"]) -> None:
+    """Wait until all are held; what was answered instead is told at once."""
+
+    async def are_held() -> bool:
+        early = Counter(task.result()[0] for task in asked if task.done())
+        assert not early, f"answered though nothing is ready: {early}"
+        return await held(one) == len(asked)
+
+    await auntil(are_held, 60.0)
+
+
+async def test_a_thousand_at_once_are_held_by_default_and_more_are_told_when_to_come_again(
+    one: Edge, crowd: aiohttp.ClientSession
+) -> None:
+    asleep = default_route("v1")
+    await one.gateway.apply([asleep], [])
+    asked = [asyncio.create_task(get(crowd, f"{one.url}/iris")) for _ in range(HELD_AT_ONCE)]
+    await all_held(one, asked)
+    for status, headers, body in [await get(crowd, f"{one.url}/iris") for _ in range(20)]:
+        assert (status, json.loads(body)["error"]["code"]) == (429, "hold_full")
+        assert int(headers["retry-after"]) == asleep.retry_after_s
+    backend = await one.backend("x")
+    await one.gateway.apply([asleep], [backend.server()])
+    answers = await asyncio.gather(*asked)
+    assert Counter(status for status, _, _ in answers) == {200: HELD_AT_ONCE}
+
+
+async def test_a_held_crowd_is_not_refused_by_the_worker_that_a_reload_brings(
+    one: Edge, crowd: aiohttp.ClientSession
+) -> None:
+    """There all of it arrives at once, and the queue may be that of an API that serves."""
+    asleep = default_route("v1")
+    await one.gateway.apply([asleep], [])
+    asked = [asyncio.create_task(get(crowd, f"{one.url}/iris")) for _ in range(HELD_AT_ONCE)]
+    await all_held(one, asked)
+    more = [small_route(f"api{n}") for n in range(4)]  # more versions than there are slots
+    backend = await one.backend("x")
+    await one.gateway.apply([asleep, *more], [backend.server()])
+    assert one.gateway.reloads >= 1
+    answers = await asyncio.gather(*asked)
+    assert Counter(status for status, _, _ in answers) == {200: HELD_AT_ONCE}
+
+
+async def test_the_queue_bounds_what_waits_for_replicas_that_serve(
+    one: Edge, crowd: aiohttp.ClientSession
+) -> None:
+    """Also where the version that was drawn or asked for is not the one that is ready."""
+    backend = await one.backend("x")
+    split = small_route(versions=[("v1", 500), ("v2", 500)], queue_limit=1)
+    await one.gateway.apply([split], [backend.server(capacity=1)])
+    asked = [asyncio.create_task(get(crowd, f"{one.url}/iris/wait")) for _ in range(30)]
+    done, _ = await asyncio.wait(asked, timeout=3.0)
+    assert {task.result()[0] for task in done} == {429}
+    backend.release.set()
+    answers = await asyncio.gather(*asked)
+    assert Counter(status for status, _, _ in answers) == {200: 2, 429: 28}
