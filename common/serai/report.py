@@ -65,11 +65,12 @@ class VersionTraffic(Value):
     """One API version on one gateway.
 
     `in_flight`, `queued` and `held` are now; the rest are counters since the run began:
-    `arrivals` (requests tracked), `completions` (ended after they had reached a replica),
-    `refused` (ended without: by the gateway itself, since no replica could be connected to, or by
-    a client that left while it waited), `outcomes` (of both, by class 1xx..5xx, then client gone),
-    `latency_buckets` (one more than LATENCY_BOUNDS_MS), `bytes_in`, `bytes_out`.
-    Held requests and requests not yet given to a version are told under version "".
+    `arrivals` (each once, also over a reload), `completions` (ended after they had reached a
+    replica), `refused` (ended without: by the gateway itself, since no replica could be connected
+    to, or by a client that left while it waited), `outcomes` (of both, by class 1xx..5xx, then
+    client gone), `latency_buckets` (one more than LATENCY_BOUNDS_MS), `bytes_in`, `bytes_out`.
+    Held requests and requests not yet given to a version are told under version "". A request that
+    was seen held arrived then: it is among the arrivals of "", and ends under its version.
     """
 
     api: Short

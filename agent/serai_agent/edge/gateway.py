@@ -359,9 +359,10 @@ class HaproxyGateway:
     async def read(self) -> GatewayReading:
         """Return the counters now; Unavailable when HAProxy does not answer."""
         async with self._lock:
-            present = worker_of(await ask(self._process.stats, ";".join(READ)))
-            read_at_s = self._clock.now()
-            retired = [worker_of(told) for told in await self._process.ask_old_workers(READ)]
+            with self._outcomes.asking(self._process.pid()):
+                present = worker_of(await ask(self._process.stats, ";".join(READ)))
+                read_at_s = self._clock.now()
+                retired = [worker_of(told) for told in await self._process.ask_old_workers(READ)]
         if present is None:
             raise Unavailable("HAProxy ended while it was asked")
         workers = [present, *(one for one in retired if one is not None)]

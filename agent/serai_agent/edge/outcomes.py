@@ -1,7 +1,9 @@
 """HAProxy's log lines added up per API and version. Pure but for its sums."""
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from serai.report import LATENCY_BOUNDS_MS
@@ -35,7 +37,8 @@ class Sums:
 
     What ended is `completions` where it had reached a replica, else `refused`, those included whose
     client left while they waited. `arrivals` is the most that was ever seen ended or under way of
-    each HAProxy worker, added up.
+    each HAProxy worker, added up. Those that were first seen while they were held have no version
+    and are counted under "" for good.
     """
 
     arrivals: int = 0
@@ -68,29 +71,76 @@ class _Shown:
     """How many had ended or were under way, when that were most."""
 
 
+@dataclass
+class _Held:
+    counted: int = 0
+    """How many have arrived that no version was seen to have since."""
+    empty_reads: int = 0
+    """How often in a row no request of the API was there."""
+
+
 class _Arrivals:
     """How many requests have come to each of HAProxy's workers.
 
-    A request ends in the worker that it came to. Those that a worker took along when it died have
-    arrived, and neither end nor hide what comes to the next one.
+    A request ends in the worker that it came to, but for a held one, which a reload hands over.
+    Those that a worker took along when it died have arrived, and neither end nor hide what comes
+    to the next one.
     """
 
     def __init__(self) -> None:
         self._shown: dict[int, dict[Key, _Shown]] = {}
+        self._held: dict[str, _Held] = {}
+        self._asking = False
+        self._ended_since: Counter[tuple[int, Key]] = Counter()
+        self._let_go_since: Counter[str] = Counter()
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """While HAProxy is asked: what ends meanwhile may yet be among those that it tells of."""
+        self._asking = True
+        self._ended_since.clear()
+        self._let_go_since.clear()
+        try:
+            yield
+        finally:
+            self._asking = False
 
     def ended(self, pid: int, key: Key, count: int) -> int:
         """Take in that so many have ended; return how many of them were not seen to arrive."""
         shown = self._of(pid, key)
         shown.ended += count
-        return self._more(shown, shown.ended)
+        if self._asking:
+            self._ended_since[pid, key] += count
+        return self._more(key, shown, shown.ended)
 
     def under_way(self, pid: int, key: Key, count: int) -> int:
         """Take in how many are there now; return how many of them were not seen to arrive."""
         shown = self._of(pid, key)
-        return self._more(shown, shown.ended + count)
+        ended_before = shown.ended - self._ended_since[pid, key]
+        return self._more(key, shown, ended_before + count)
+
+    def held(self, api: str, count: int, present: int) -> int:
+        """Take in how many are held now; return how many of them were not seen to arrive.
+
+        `present` are all requests of the API. Once there are none for some reads, what was held
+        has ended, though a line of it was lost.
+        """
+        held = self._held.setdefault(api, _Held())
+        held.empty_reads = 0 if present else held.empty_reads + 1
+        if held.empty_reads >= SETTLING_READS:
+            held.counted = 0
+        more = max(0, count - held.counted - self._let_go_since[api])
+        held.counted += more
+        return more
+
+    def forget_held(self) -> None:
+        """Note that what was held ended with its HAProxy."""
+        self._held.clear()
 
     def forget(self, key: Key) -> None:
         """Drop what was seen of an API version."""
+        if not key[1]:
+            self._held.pop(key[0], None)
         for shown in self._shown.values():
             shown.pop(key, None)
 
@@ -99,12 +149,18 @@ class _Arrivals:
             del self._shown[next(iter(self._shown))]
         return self._shown.setdefault(pid, {}).setdefault(key, _Shown())
 
-    @staticmethod
-    def _more(shown: _Shown, now: int) -> int:
+    def _more(self, key: Key, shown: _Shown, now: int) -> int:
         # A line of the log may be late, but what has arrived has arrived.
         more = max(0, now - shown.most)
         shown.most += more
-        return more
+        held = self._held.get(key[0])
+        if held is None:
+            return more
+        were_held = min(more, held.counted)
+        held.counted -= were_held
+        if self._asking:
+            self._let_go_since[key[0]] += were_held
+        return more - were_held
 
 
 @dataclass
@@ -130,6 +186,7 @@ class Outcomes:
         self._workers: dict[int, _Worker] = {}
         self._arrivals = _Arrivals()
         self._unanswered: dict[str, _Unanswered] = {}
+        self._master: int | None = None
         self._lost_before = 0
 
     @property
@@ -197,6 +254,26 @@ class Outcomes:
     def add_under_way(self, pid: int, key: Key, count: int) -> None:
         """Take in how many requests of an API version a worker has at once, running and queued."""
         self.sums_of(*key).arrivals += self._arrivals.under_way(pid, key, count)
+
+    def add_held(self, api: str, count: int, present: int) -> None:
+        """Take in how many requests of an API are held, and how many it has in all.
+
+        What is under way comes before: a request that was let go is then no new one.
+        """
+        self.sums_of(api, "").arrivals += self._arrivals.held(api, count, present)
+
+    @contextmanager
+    def asking(self, master: int | None) -> Iterator[None]:
+        """While HAProxy is asked what is there: lines that come meanwhile race its answer.
+
+        `master` says which one it is, None that nobody can say: another one has nothing of what was
+        held by the last.
+        """
+        if master is not None and master != self._master:
+            self._arrivals.forget_held()
+            self._master = master
+        with self._arrivals.asking():
+            yield
 
     def add_unanswered(
         self, unanswered: Mapping[str, int], owners: Mapping[str, Key], pid: int

@@ -49,6 +49,9 @@ def versions_of(
             # A retired worker holds nothing: it hands over at once, and only passes on from then.
             total.held += found.held if place == 0 else 0
             outcomes.add_under_way(worker.pid, key, found.in_flight + found.queued)
+    for api in {api for api, version in now if not version}:
+        present = sum(worker.table.get(api, 0) for worker in workers)
+        outcomes.add_held(api, now[api, ""].held, present)
     keys = sorted(now.keys() | outcomes.sums.keys())
     return tuple(_traffic(key, now.get(key, _Now()), outcomes.sums_of(*key)) for key in keys)
 

@@ -95,3 +95,48 @@ async def test_the_queue_bounds_what_waits_for_replicas_that_serve(
     backend.release.set()
     answers = await asyncio.gather(*asked)
     assert Counter(status for status, _, _ in answers) == {200: 2, 429: 28}
+
+
+async def arrivals_are(one: Edge, count: int) -> None:
+    """Wait until so many have arrived, over all versions, and see that it stays at that."""
+
+    async def arrived() -> int:
+        return sum(each.arrivals for each in (await one.gateway.read()).versions)
+
+    async def as_many() -> bool:
+        return await arrived() == count
+
+    await auntil(as_many, what="each request arrives once")
+    for _ in range(5):
+        assert await arrived() == count
+
+
+async def test_a_held_request_arrives_when_it_comes_and_only_then(
+    one: Edge, crowd: aiohttp.ClientSession
+) -> None:
+    """Whether it is let go, leaves, or is handed over to the worker that a reload brings."""
+    asleep = small_route()
+    await one.gateway.apply([asleep], [])
+    asked = [asyncio.create_task(get(crowd, f"{one.url}/iris")) for _ in range(8)]
+    await all_held(one, asked)
+    await arrivals_are(one, 8)
+    for leaves in asked[:3]:
+        leaves.cancel()
+    await asyncio.wait(asked[:3])
+
+    async def five_are_held() -> bool:
+        return await held(one) == 5
+
+    await auntil(five_are_held, 20.0)
+    await arrivals_are(one, 8)
+    more = [small_route(f"api{n}") for n in range(4)]  # more versions than there are slots
+    await one.gateway.apply([asleep, *more], [])
+    assert one.gateway.reloads >= 1
+    await auntil(five_are_held, 20.0)
+    await arrivals_are(one, 8)
+    backend = await one.backend("x")
+    await one.gateway.apply([asleep, *more], [backend.server()])
+    assert [answer[0] for answer in await asyncio.gather(*asked[3:])] == [200] * 5
+    await arrivals_are(one, 8)
+    assert (await get(crowd, f"{one.url}/iris"))[0] == 200
+    await arrivals_are(one, 9)

@@ -1,7 +1,9 @@
 """Counters become a reading that never dips falsely and never imagines held requests."""
 
+import pytest
+
 from serai_agent.edge.answers import Seen, SeenServer, SeenSlot
-from serai_agent.edge.outcomes import Outcomes
+from serai_agent.edge.outcomes import SETTLING_READS, Outcomes
 from serai_agent.edge.reading import Worker, servers_of, versions_of
 from tests.unit.edge.values import server
 
@@ -98,3 +100,73 @@ def test_refused_requests_have_arrived_and_are_told_apart_from_completions() -> 
 def test_an_api_without_any_server_is_told() -> None:
     found = versions_of([Worker(Seen({}, (), {}), {"iris": 2}, pid=7)], ["iris"], Outcomes())
     assert [(v.version, v.held) for v in found] == [("", 2)]
+
+
+def asleep(tracked: int, pid: int = 7) -> Worker:
+    return worker(0, tracked=tracked, up=False, pid=pid)
+
+
+def all_arrivals(workers: list[Worker], sums: Outcomes) -> int:
+    return sum(v.arrivals for v in versions_of(workers, ["iris"], sums))
+
+
+def ended(sums: Outcomes, count: int, pid: int = 7, how: str = "200|5|--|1|1|-") -> None:
+    for _ in range(count):
+        sums.add(f"iris|v1|{how}|-|{sums.lines}|{pid}".encode())
+
+
+def test_what_is_held_arrives_when_it_comes_and_not_again_when_it_is_let_go() -> None:
+    sums = Outcomes()
+    told = [all_arrivals([asleep(n)], sums) for n in (3, 5, 5)]
+    told.append(all_arrivals([worker(4, 2, 4)], sums))  # one of them has ended, its line is late
+    ended(sums, 5)
+    told.append(all_arrivals([worker(2, tracked=2)], sums))
+    assert told == [3, 5, 5, 5, 7]
+
+
+def test_who_leaves_while_held_and_who_comes_instead_are_told_apart() -> None:
+    sums = Outcomes()
+    told = [all_arrivals([asleep(5)], sums)]
+    ended(sums, 3, how="503|9|SC|1|1|left")
+    told.append(all_arrivals([asleep(4)], sums))
+    assert told == [5, 7], "three left, two came"
+
+
+def test_what_a_reload_hands_over_has_arrived_once() -> None:
+    """The retired worker passes on what it held, and so has it for as long as the new one."""
+    sums, old = Outcomes(), asleep(5)
+    told = [all_arrivals([old], sums)]
+    told += [all_arrivals([asleep(n, pid=8), old], sums) for n in (3, 5, 6)]
+    told.append(all_arrivals([worker(6, tracked=6, pid=8), old], sums))
+    ended(sums, 6, pid=8)
+    told.append(all_arrivals([worker(1, tracked=1, pid=8)], sums))
+    assert told == [5, 5, 5, 6, 6, 7]
+
+
+def test_what_was_held_by_a_haproxy_that_died_hides_nothing_that_comes_to_the_next_one() -> None:
+    sums, told = Outcomes(), []
+    for master, there in ((1, asleep(5)), (1, asleep(6)), (2, asleep(4, pid=8))):
+        with sums.asking(master):
+            pass
+        told.append(all_arrivals([there], sums))
+    assert told == [5, 6, 10]
+
+
+def test_what_was_held_and_whose_line_was_lost_hides_nothing_for_long() -> None:
+    sums = Outcomes()
+    told = [all_arrivals([there], sums) for there in (asleep(5), *[asleep(0)] * SETTLING_READS)]
+    told.append(all_arrivals([asleep(2)], sums))
+    assert told == [5, 5, 5, 5, 7]
+
+
+@pytest.mark.parametrize("there", [asleep(5), worker(5, tracked=5)])
+def test_what_ends_while_haproxy_answers_is_not_counted_twice(there: Worker) -> None:
+    sums = Outcomes()
+    told = [all_arrivals([there], sums)]
+    with sums.asking(None):
+        ended(sums, 2)
+    told.append(all_arrivals([there], sums))  # its answer is from before they ended
+    with sums.asking(None):
+        pass
+    told += [all_arrivals([there], sums)]
+    assert told == [5, 5, 7], "and who came in their places is counted at the next look"
