@@ -34,6 +34,7 @@ TOP_COLUMNS = (
     Column("queued", right=True),
     Column("held", right=True, quiet="0"),
     Column("req/s", right=True),
+    Column("refused/s", right=True, quiet="0.0", drop=2),
     Column("p50", right=True, drop=1),
     Column("p99", right=True),
 )
@@ -106,6 +107,7 @@ def _top_row(api: ApiStatus) -> list[str]:
         str(traffic.queued),
         str(traffic.held),
         rate(traffic.requests_per_s),
+        rate(traffic.refused_per_s),
         milliseconds(traffic.p50_ms),
         milliseconds(traffic.p99_ms),
     ]

@@ -178,6 +178,10 @@ def description(described: ApiDescription, now_s: float, look: Look = PLAIN) -> 
     flows = f"{traffic.in_flight} in flight, {traffic.queued} queued, {traffic.held} held"
     if described.peak_15_min is not None:
         flows += f"; highest of 15 minutes: {described.peak_15_min}"
+    if traffic.mean_ms is not None:
+        flows += f"; {milliseconds(traffic.mean_ms)} on average"
+    if traffic.refused:
+        flows += f"; {count(traffic.refused)} refused so far"
     return [
         *one_api(described, now_s, look),
         "",

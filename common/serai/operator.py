@@ -112,17 +112,22 @@ class ScaleRequest(Value):
 class Traffic(Value):
     """What goes through an API (or one version of it), over all gateways.
 
-    Rates and quantiles are of the last 60 s (None where nothing is known); the responses by class
-    are totals since the gateways' counters began.
+    Rates, the mean and quantiles of latencies are of the last 60 s (None where nothing is known);
+    `refused` and the responses by class are totals since the gateways' counters began. What was
+    refused reached no replica: 413, 429, 503 of a gateway, and clients that left while they waited.
+    It is among the requests and latencies.
     """
 
     requests_per_s: float | None = None
+    refused_per_s: float | None = None
     in_flight: int = 0
     queued: int = 0
     held: int = 0
     responses_2xx: int = 0
     responses_4xx: int = 0
     responses_5xx: int = 0
+    refused: int = 0
+    mean_ms: float | None = None
     p50_ms: float | None = None
     p99_ms: float | None = None
 

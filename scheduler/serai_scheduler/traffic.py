@@ -28,15 +28,18 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Counts:
-    """Sums of counters: responses by class, by latency bucket, arrivals, completions.
+    """Sums of counters: responses by class, by latency bucket, arrivals, completions, refusals.
 
-    Refused requests are among the first three, never among the last.
+    Refused requests are among all but the completions; `latency_sum_ms` is of what is in the
+    buckets.
     """
 
     arrivals: int = 0
     completions: int = 0
     outcomes: tuple[int, ...] = (0,) * 6
     buckets: tuple[int, ...] = (0,) * BUCKETS
+    refused: int = 0
+    latency_sum_ms: float = 0.0
 
     def plus(self, other: "Counts", sign: int = 1) -> "Counts":
         """Return the sum, or with sign -1 the difference."""
@@ -45,12 +48,21 @@ class Counts:
             self.completions + sign * other.completions,
             _add(self.outcomes, other.outcomes, sign),
             _add(self.buckets, other.buckets, sign),
+            self.refused + sign * other.refused,
+            self.latency_sum_ms + sign * other.latency_sum_ms,
         )
+
+    @property
+    def mean_ms(self) -> float | None:
+        """Return the mean latency; None without samples."""
+        ended = sum(self.buckets)
+        return max(0.0, self.latency_sum_ms) / ended if ended else None
 
     @property
     def negative(self) -> bool:
         """Say whether any is below zero, as no difference is of counters that have counted on."""
-        return min(self.arrivals, self.completions, *self.outcomes, *self.buckets) < 0
+        counts = (self.arrivals, self.completions, self.refused, *self.outcomes, *self.buckets)
+        return min(counts) < 0
 
 
 NOTHING = Counts()
@@ -250,12 +262,15 @@ class TrafficBook:
         now = [v for v in self._now(api, now_s) if version in (None, v.version)]
         return Traffic(
             requests_per_s=recent.arrivals / span_s if span_s >= 1.0 else None,
+            refused_per_s=recent.refused / span_s if span_s >= 1.0 else None,
             in_flight=sum(v.in_flight for v in now),
             queued=sum(v.queued for v in now),
             held=sum(v.held for v in now),
             responses_2xx=total.outcomes[1],
             responses_4xx=total.outcomes[3],
             responses_5xx=total.outcomes[4],
+            refused=total.refused,
+            mean_ms=recent.mean_ms,
             p50_ms=quantile_ms(recent.buckets, 0.50),
             p99_ms=quantile_ms(recent.buckets, 0.99),
         )
@@ -321,7 +336,14 @@ def quantile_ms(buckets: tuple[int, ...], share: float) -> float | None:
 
 def _counts(version: VersionTraffic) -> Counts:
     buckets = version.latency_buckets or (0,) * BUCKETS
-    return Counts(version.arrivals, version.completions, tuple(version.outcomes), tuple(buckets))
+    return Counts(
+        version.arrivals,
+        version.completions,
+        tuple(version.outcomes),
+        tuple(buckets),
+        version.refused,
+        version.latency_sum_ms,
+    )
 
 
 def _add(one: tuple[int, ...], other: tuple[int, ...], sign: int) -> tuple[int, ...]:

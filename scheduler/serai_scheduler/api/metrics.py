@@ -75,6 +75,14 @@ class _Collector:
             responses.add_metric([status.name, "4xx"], status.traffic.responses_4xx)
             responses.add_metric([status.name, "5xx"], status.traffic.responses_5xx)
         yield responses
+        refused = CounterMetricFamily(
+            "serai_scheduler_refused_requests",
+            "Requests that ended without having reached a replica.",
+            labels=["api"],
+        )
+        for status in self._statuses:
+            refused.add_metric([status.name], status.traffic.refused)
+        yield refused
         yield GaugeMetricFamily(
             "serai_scheduler_silent_nodes", "Nodes whose reports stopped.", value=self._silent
         )

@@ -24,7 +24,7 @@ from serai.clock import SimClock
 from serai.decisions import ScaleDecision
 from serai.model import digest_of
 from serai.operator import DeployItem, DeployRequest
-from serai.report import REPORT_VERSION
+from serai.report import REPORT_VERSION, GatewayReading, VersionTraffic
 from serai.spec import Problem
 from serai.spec.types import ApiSpec, Compute, Nodes, Pod, Predictor
 from serai.units import Size
@@ -292,9 +292,13 @@ async def test_the_description_is_valid_openapi_and_names_every_call(api: Api) -
 
 async def test_metrics_can_be_read_by_prometheus(api: Api) -> None:
     await api.call("POST", "/v1/deploy", plain())
+    refuses = VersionTraffic(api="iris", version="v1", refused=7)
+    reading = GatewayReading(run="one", ready=True, read_at_s=0.0, versions=(refuses,))
+    api.scheduler.traffic.add("a", reading, api.scheduler.clock.now())
     headers = {"Authorization": f"Bearer {TOKEN}"}
     async with api.session.get(f"{api.url}/metrics", headers=headers) as response:
         text = await response.text()
+    assert 'serai_scheduler_refused_requests_total{api="iris"} 7.0' in text
     families = {family.name for family in text_string_to_metric_families(text)}
     assert "serai_scheduler_wanted_replicas" in families
     assert "serai_scheduler_loop_lateness_seconds" in families

@@ -23,6 +23,7 @@ from serai.operator import (
 from serai.spec.types import ApiSpec, Compute, Pod, Readiness
 from serai_cli.following import known
 from serai_cli.loglines import readable
+from serai_cli.scaling_screens import top
 from serai_cli.screens import NO_APIS, api_list, description, nodes, one_api, plan, progress_of
 from serai_cli.tables import Look
 from serai_cli.waiting import Verdict, standing, without_seconds
@@ -101,6 +102,18 @@ def test_one_api_shows_how_to_call_it_and_why_an_update_failed() -> None:
     text = "\n".join(one_api(described(failed), NOW_S))
     assert "curl http://127.0.0.1:8080/iris" in text
     assert "v2-def failed: no module x" in text
+
+
+def test_refusals_and_the_mean_are_shown_where_there_are_any() -> None:
+    quiet = msgspec.structs.replace(STATUS, traffic=Traffic(refused_per_s=0.0))
+    assert "refused" not in "\n".join(top(ApiList(apis=(quiet,))))
+    refuses = Traffic(refused=480, refused_per_s=4.02, mean_ms=31.7)
+    busy = msgspec.structs.replace(STATUS, traffic=refuses)
+    header, row = top(ApiList(apis=(busy,)))
+    assert "refused/s" in header and "4.0" in row.split()
+    told = "\n".join(description(described(busy), NOW_S))
+    assert "; 32ms on average; 480 refused so far" in told
+    assert "refused" not in "\n".join(description(described(), NOW_S))
 
 
 def test_a_description_shows_replicas_and_versions() -> None:

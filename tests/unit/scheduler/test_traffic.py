@@ -149,3 +149,44 @@ def test_a_new_leader_knows_nothing_until_every_gateway_has_had_its_time() -> No
     assert not book.view(101.0).known and book.view(101.0).in_flight == {"iris.v1.1": 2}
     book.add("a", reading(in_flight=2), 105.0)
     assert book.view(105.0).known
+
+
+def told(version: str, ended: int, refused: int, took_ms: float) -> VersionTraffic:
+    """Return the counters of a version of whose ended requests some were refused."""
+    buckets = [0] * BUCKETS
+    buckets[3] = ended
+    return VersionTraffic(
+        api="iris",
+        version=version,
+        arrivals=ended,
+        completions=ended - refused,
+        refused=refused,
+        latency_buckets=tuple(buckets),
+        latency_sum_ms=ended * took_ms,
+    )
+
+
+def gateway(second: int, versions: tuple[VersionTraffic, ...]) -> GatewayReading:
+    return GatewayReading(run="one", ready=True, read_at_s=float(second), versions=versions)
+
+
+def test_refusals_and_the_mean_latency_are_kept_for_each_version() -> None:
+    book = TrafficBook()
+    for second in range(0, 121):
+        versions = (told("v1", 10 * second, 4 * second, 8.0), told("v2", 30 * second, 0, 40.0))
+        book.add("a", gateway(second, versions), float(second))
+    one, other = (book.traffic("iris", 120.0, version) for version in ("v1", "v2"))
+    assert (one.refused, other.refused) == (480, 0)
+    assert one.refused_per_s is not None and abs(one.refused_per_s - 4) < 0.1
+    assert (one.mean_ms, other.mean_ms, other.refused_per_s) == (8.0, 40.0, 0.0)
+    both = book.traffic("iris", 120.0)
+    assert (both.refused, both.mean_ms) == (480, 32.0)
+    assert TrafficBook().traffic("iris", 0.0).mean_ms is None
+
+
+def test_refusals_that_fall_are_a_base_to_count_from() -> None:
+    book = TrafficBook()
+    for second, refused in enumerate((5, 9, 2, 3)):
+        versions = (told("v1", 100 + refused, refused, 8.0),)
+        book.add("a", gateway(second, versions), float(second))
+    assert book.traffic("iris", 3.0).refused == 5 + 4 + 1
