@@ -1,7 +1,8 @@
 """The replicas of one API that start: how far each has come, and how long it will take yet.
 
 What happens between two looks counts as of the second. All times are monotonic seconds of the
-caller. Pure but for its memory.
+caller; when the engine made a replica (wall clock, maybe of another machine) is believed only
+within the time since the look before. Pure but for its memory.
 """
 
 from collections.abc import Mapping, Sequence
@@ -64,6 +65,9 @@ class Starts:
     def __init__(self, everyone: Times | None = None) -> None:
         self.learned = StartUp(everyone)
         self._under_way: dict[str, Start] = {}
+        self._there: frozenset[str] = frozenset()
+        """The replicas at the last look."""
+        self._looked_at_s: float | None = None
         self._usual: tuple[float, float] | None = None
         """When it was last asked how long a start takes, and the answer."""
         self._been: dict[tuple[str, str], None] = {}
@@ -81,9 +85,12 @@ class Starts:
         `wall_s` is compared with when the engine made them.
         """
         under_way: dict[str, Start] = {}
+        looked_at_s, self._looked_at_s = self._looked_at_s, now_s
         for one in replicas:
             if one.state is ReplicaState.READY:
                 start = self._under_way.get(one.id)
+                if start is None and looked_at_s is not None and one.id not in self._there:
+                    start = _begun(one, now_s, wall_s, looked_at_s)  # ready within one look
                 if start is not None and not start.again:
                     self._follow(start, one, now_s, classes)
                     self.learned.add(now_s, start.node_class, start.cache, start.lasts_s(now_s))
@@ -92,12 +99,13 @@ class Starts:
             elif one.alive and one.state is not ReplicaState.DRAINING:
                 start = self._under_way.get(one.id)
                 if start is None:
-                    start = _begun(one, now_s, wall_s)
+                    start = _begun(one, now_s, wall_s, looked_at_s)
                     self._follow(start, one, start.asked_at_s, classes)
                 else:
                     self._follow(start, one, now_s, classes)
                 under_way[one.id] = start
         self._under_way = under_way
+        self._there = frozenset(one.id for one in replicas)
 
     def usual_s(self, now_s: float) -> float:
         """Return how long a start takes; what others learn changes it only now and then."""
@@ -166,9 +174,13 @@ class Starts:
             del self._been[next(iter(self._been))]
 
 
-def _begun(one: Replica, now_s: float, wall_s: float) -> Start:
+def _begun(one: Replica, now_s: float, wall_s: float, looked_at_s: float | None) -> Start:
+    """Return the start of a replica that is seen for the first time, after a look without it."""
     age_s = max(0.0, wall_s - one.created_at_s) if one.node else 0.0
-    again = one.ready_at_s is not None or one.restarts > 0 or age_s >= SEEN_LATE_S
+    if looked_at_s is not None:
+        age_s = min(age_s, now_s - looked_at_s)
+    was_ready = one.ready_at_s is not None and one.state is not ReplicaState.READY
+    again = was_ready or one.restarts > 0 or age_s >= SEEN_LATE_S
     return Start(one.version, now_s - age_s, again)
 
 

@@ -154,3 +154,47 @@ def test_a_start_that_is_first_seen_in_its_middle_teaches_nothing() -> None:
     starts.note(20.0, (one(ReplicaState.READY, number=2),), CLASSES, wall_s + 20.0)
     ((kept,),) = (place.times for place in starts.learned.keep(20.0).places)
     assert kept.took_s == 16.0, "from when the engine made it"
+
+
+@pytest.mark.parametrize("step_s", [0.0, 3600.0, -3600.0])
+def test_a_clock_that_is_set_while_a_replica_starts_changes_nothing_of_it(step_s: float) -> None:
+    """Set by an hour, it made a start of 20 s one that nobody waits for, and taught nothing."""
+    starts, wall_s = Starts(), 5000.0
+    starts.note(0.0, (), CLASSES, wall_s)
+    begins = msgspec.structs.replace(one(ReplicaState.STARTING), created_at_s=wall_s + 0.2)
+    starts.note(1.0, (begins,), CLASSES, wall_s + 1.0 + step_s)
+    assert starts.coming(11.0, "v1") == (1, 0)
+    assert sum(starts.progress(11.0)["iris.v1.1"].took_s.values()) <= 11.0
+    ready = msgspec.structs.replace(
+        one(ReplicaState.READY), created_at_s=wall_s + 0.2, ready_at_s=wall_s + 20.5 + step_s
+    )
+    starts.note(21.0, (ready,), CLASSES, wall_s + 21.0 + step_s)
+    ((kept,),) = (place.times for place in starts.learned.keep(21.0).places)
+    assert 20.0 <= kept.took_s <= 21.0
+
+
+@pytest.mark.parametrize("step_s", [0.0, 3600.0, -3600.0])
+def test_a_start_between_two_looks_is_learned_once(step_s: float) -> None:
+    starts, wall_s = Starts(), 5000.0
+    starts.note(0.0, (), CLASSES, wall_s)
+    ready = msgspec.structs.replace(
+        one(ReplicaState.READY), created_at_s=wall_s + 0.4, ready_at_s=wall_s + 0.9
+    )
+    for second in range(1, 30):
+        starts.note(float(second), (ready,), CLASSES, wall_s + second + step_s)
+    ((kept,),) = (place.times for place in starts.learned.keep(30.0).places)
+    assert 0.0 <= kept.took_s <= 1.0
+    assert starts.learned_s(30.0) is not None
+
+
+def test_what_is_ready_at_the_first_look_or_once_more_teaches_nothing() -> None:
+    starts, wall_s = Starts(), 5000.0
+    ready = msgspec.structs.replace(
+        one(ReplicaState.READY), created_at_s=wall_s - 1.0, ready_at_s=wall_s - 0.5
+    )
+    starts.note(0.0, (ready,), CLASSES, wall_s)
+    again = msgspec.structs.replace(one(ReplicaState.READY, number=2), restarts=1)
+    starts.note(1.0, (ready, again), CLASSES, wall_s + 1.0)
+    old = msgspec.structs.replace(one(ReplicaState.READY, number=3), created_at_s=wall_s - 90.0)
+    starts.note(90.0, (ready, again, old), CLASSES, wall_s + 90.0)
+    assert starts.learned_s(90.0) is None
