@@ -39,7 +39,6 @@ class Predictor:
 """
 FALLS, MOST_FALLS = 2, 9
 SLEEPS = "autoscaling: {min_replicas: 0, max_replicas: 2, idle_to_zero: 10s}\n"
-MANY = "concurrency: {queue: 2000, queue_timeout: 120s}\n"
 JSON = {"Content-Type": "application/json"}
 AT_ONCE = 1000
 
@@ -149,7 +148,7 @@ def test_a_stream_keeps_it_awake_until_its_end(own: Serai, tmp_path: Path) -> No
 
 @pytest.mark.timeout(300)
 def test_a_thousand_requests_at_once_wake_it(own: Serai, tmp_path: Path) -> None:
-    own.deploy(write_predictor(tmp_path / "hello", HELLO, SLEEPS + MANY))
+    own.deploy(write_predictor(tmp_path / "hello", HELLO, SLEEPS))
     asleep(own)
     statuses, began_s = [], SystemClock().now()
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from serai.routes import HELD_AT_ONCE
 from serai_agent.edge.layout import (
     CLASSES,
+    HELD_TABLE,
     MAX_ENDPOINT_DEPTH,
     SERVER_OPTIONS,
     TABLE,
@@ -246,6 +247,9 @@ def _frontend(settings: EdgeSettings) -> str:
 
 backend {TABLE} from base
     stick-table type string len 64 size 10k expire 1h store conn_cur,http_req_cnt,http_req_rate(1s)
+
+backend {HELD_TABLE} from base
+    stick-table type string len 64 size 10k expire 1h store conn_cur
 """
 
 
@@ -290,16 +294,19 @@ def _admission(line_each_per_s: int) -> str:
     acl any_ready var(txn.route),field(3,|),nbsrv gt 0
     acl any_ready var(txn.route),field(4,|),nbsrv gt 0
     acl over_limit sc_conn_cur(0),sub(txn.limit) gt 0
-    http-request set-var(txn.full) str(queue) if over_limit !handed_over any_ready
+    http-request set-var(txn.let_go) var(txn.api),table_conn_cur({HELD_TABLE}) if over_limit
+    http-request set-var(txn.full) str(queue) if over_limit !handed_over any_ready {{ sc_conn_cur(0),sub(txn.limit),sub(txn.let_go) gt 0 }}
     http-request set-var(txn.full) str(hold) if over_limit !handed_over !any_ready {{ sc_conn_cur(0) gt {HELD_AT_ONCE} }}
     http-request set-var(txn.refused) var(txn.full) if {{ var(txn.full) -m found }}
 {_return(429, "queue_full", "all replicas are busy and the queue is full", "{ var(txn.full) -m str queue }", retry=True)}
 {_return(429, "hold_full", "no replica is ready and as many requests are held as may be", "{ var(txn.full) -m str hold }", retry=True)}
     acl ready var(txn.backend),nbsrv gt 0
     http-request set-var(txn.held_ms) req.hdr(x-serai-held-ms),add(0) if !ready handed_over
+    http-request set-var(txn.was_held) bool(true) if !any_ready or handed_over
     http-request lua.hold if !ready
 {_return(404, "not_found", "the API was deleted", "{ var(txn.gone) -m found }")}
 {_return(503, "no_replica", "no replica became ready in time", "{ var(txn.refused) -m found }", retry=True)}
+    http-request track-sc1 var(txn.api) table {HELD_TABLE} if {{ var(txn.was_held) -m bool }}
 """
 
 

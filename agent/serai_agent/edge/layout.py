@@ -6,6 +6,9 @@ from serai.routes import QUEUE_TIMEOUT_CLASSES_S, SHARE_WHOLE, Route
 
 SLOT_PREFIX = "slot_"
 TABLE = "st_api"
+HELD_TABLE = "st_held"
+"""Counts the requests of each API that were held and have been let go since: no queue's bound is
+meant for them."""
 MAX_ENDPOINT_DEPTH = 4
 NEVER = "never"
 SERVER_OPTIONS = (

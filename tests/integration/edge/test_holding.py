@@ -82,6 +82,26 @@ async def test_a_held_crowd_is_not_refused_by_the_worker_that_a_reload_brings(
     assert Counter(status for status, _, _ in answers) == {200: HELD_AT_ONCE}
 
 
+async def test_what_was_held_leaves_the_queue_to_those_that_come_later(
+    one: Edge, crowd: aiohttp.ClientSession
+) -> None:
+    """Of a thousand at once some come a moment late: a replica was ready, and all refused."""
+    asleep = small_route()
+    await one.gateway.apply([asleep], [])
+    asked = [asyncio.create_task(get(crowd, f"{one.url}/iris/wait")) for _ in range(40)]
+    await all_held(one, asked)
+    backend = await one.backend("x")
+    await one.gateway.apply([asleep], [backend.server()])
+    await auntil(lambda: len(backend.seen) == 2)
+    later = [asyncio.create_task(get(crowd, f"{one.url}/iris/wait")) for _ in range(30)]
+    done, _ = await asyncio.wait(later, timeout=3.0)
+    backend.release.set()
+    assert Counter(status for status, _, _ in await asyncio.gather(*asked)) == {200: 40}
+    assert {task.result()[0] for task in done} == {429}
+    answers = Counter(status for status, _, _ in await asyncio.gather(*later))
+    assert answers == {200: 12, 429: 18}, "10 wait, and 2 as many as run"
+
+
 async def test_the_queue_bounds_what_waits_for_replicas_that_serve(
     one: Edge, crowd: aiohttp.ClientSession
 ) -> None:
