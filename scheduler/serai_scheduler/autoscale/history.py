@@ -272,7 +272,8 @@ class History:
             if not asleep and sample.start_up_s > sample.queue_timeout_s:
                 # Who waits now will have left by then, and so will who comes until shortly before.
                 waiting = min(waiting, self.demand.per_s * sample.queue_timeout_s)
-        return demand + min(waiting, sample.queue_limit) * min(1.0, service_s)
+        most = max(sample.queue_limit, self._queue.value)  # what was held may be more than that
+        return demand + min(waiting, most) * min(1.0, service_s)
 
     def _foreseen(self, waiting: float, sample: Sample) -> float:
         """Return the queue that there will be once a replica that is asked for now is ready.

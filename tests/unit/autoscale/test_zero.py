@@ -50,6 +50,14 @@ def test_how_many_start_follows_what_is_held(held: int) -> None:
     assert len(service.waits_s) == held, "none is left"
 
 
+def test_all_that_is_held_counts_though_a_queue_would_be_shorter() -> None:
+    history, limits = History(), Limits(0, 5000, 1.0)
+    after(history, range(1, 60), sample(queue_limit=100), limits)
+    after(history, range(60, 61), sample(queued=1000, queue_limit=100), limits)
+    held = sample(queued=1000, arrivals=0, queue_limit=100)
+    assert after(history, range(61, 90), held, limits) >= 1000, "a first guess is 3 s a request"
+
+
 def quick_and_idle(idle_s: int) -> History:
     """Return a history of 40 requests/s of 5 ms, then of nothing for a while."""
     history = History()
