@@ -91,6 +91,10 @@ class State:
             self._content = await self._scan(mark)
         return _apis(self._content)
 
+    async def probe(self) -> None:
+        """Read a little that is not known already; Unavailable while the store does not answer."""
+        await self._store.scan(NODES)
+
     async def _scan(self, mark: str) -> Content:
         apis = await self._store.scan(APIS)
         versions = await self._store.scan(VERSIONS)

@@ -60,7 +60,7 @@ def own_routes(scheduler: Scheduler) -> list[web.RouteDef]:
     """Return what a scheduler that always leads tells of itself."""
 
     async def readyz(request: web.Request) -> web.Response:
-        await scheduler.state.read()  # 503 while the store does not answer
+        await scheduler.state.probe()  # 503 while the store does not answer
         return answer(Done(message="ready"))
 
     async def metrics(request: web.Request) -> web.Response:
