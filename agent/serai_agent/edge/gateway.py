@@ -359,7 +359,7 @@ class HaproxyGateway:
     async def read(self) -> GatewayReading:
         """Return the counters now; Unavailable when HAProxy does not answer."""
         async with self._lock:
-            with self._outcomes.asking(self._process.pid()):
+            with self._outcomes.asking(self._process.pid(), self._clock.now()):
                 present = worker_of(await ask(self._process.stats, ";".join(READ)))
                 read_at_s = self._clock.now()
                 retired = [worker_of(told) for told in await self._process.ask_old_workers(READ)]

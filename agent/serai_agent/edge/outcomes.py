@@ -23,6 +23,8 @@ BEFORE_A_REPLICA = (b"R", b"Q", b"C")
 queued, or connecting."""
 MOST_NUMBER = 2**50
 SETTLING_READS = 3
+LINE_IS_LOST_S = 5.0
+"""A line that has not come for so long after its request was seen to have gone never comes."""
 MOST_KEYS = 4000
 KEPT_WORKERS = 64
 _BUCKETS = len(LATENCY_BOUNDS_MS) + 1
@@ -75,8 +77,8 @@ class _Shown:
 class _Held:
     counted: int = 0
     """How many have arrived that no version was seen to have since."""
-    empty_reads: int = 0
-    """How often in a row no request of the API was there."""
+    gone_since_s: float | None = None
+    """Since when no request of the API is there, None while there is one."""
 
 
 class _Arrivals:
@@ -91,13 +93,14 @@ class _Arrivals:
         self._shown: dict[int, dict[Key, _Shown]] = {}
         self._held: dict[str, _Held] = {}
         self._asking = False
+        self._asked_s = 0.0
         self._ended_since: Counter[tuple[int, Key]] = Counter()
         self._let_go_since: Counter[str] = Counter()
 
     @contextmanager
-    def asking(self) -> Iterator[None]:
+    def asking(self, now_s: float) -> Iterator[None]:
         """While HAProxy is asked: what ends meanwhile may yet be among those that it tells of."""
-        self._asking = True
+        self._asking, self._asked_s = True, now_s
         self._ended_since.clear()
         self._let_go_since.clear()
         try:
@@ -122,12 +125,15 @@ class _Arrivals:
     def held(self, api: str, count: int, present: int) -> int:
         """Take in how many are held now; return how many of them were not seen to arrive.
 
-        `present` are all requests of the API. Once there are none for some reads, what was held
-        has ended, though a line of it was lost.
+        `present` are all requests of the API. Once there have been none for long enough, what was
+        held has ended, though a line of it was lost.
         """
         held = self._held.setdefault(api, _Held())
-        held.empty_reads = 0 if present else held.empty_reads + 1
-        if held.empty_reads >= SETTLING_READS:
+        if present:
+            held.gone_since_s = None
+        elif held.gone_since_s is None:
+            held.gone_since_s = self._asked_s
+        elif self._asked_s - held.gone_since_s >= LINE_IS_LOST_S:
             held.counted = 0
         more = max(0, count - held.counted - self._let_go_since[api])
         held.counted += more
@@ -263,16 +269,16 @@ class Outcomes:
         self.sums_of(api, "").arrivals += self._arrivals.held(api, count, present)
 
     @contextmanager
-    def asking(self, master: int | None) -> Iterator[None]:
+    def asking(self, master: int | None, now_s: float) -> Iterator[None]:
         """While HAProxy is asked what is there: lines that come meanwhile race its answer.
 
-        `master` says which one it is, None that nobody can say: another one has nothing of what was
-        held by the last.
+        `now_s` is monotonic. `master` says which one it is, None that nobody can say: another one
+        has nothing of what was held by the last.
         """
         if master is not None and master != self._master:
             self._arrivals.forget_held()
             self._master = master
-        with self._arrivals.asking():
+        with self._arrivals.asking(now_s):
             yield
 
     def add_unanswered(

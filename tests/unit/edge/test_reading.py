@@ -3,7 +3,7 @@
 import pytest
 
 from serai_agent.edge.answers import Seen, SeenServer, SeenSlot
-from serai_agent.edge.outcomes import SETTLING_READS, Outcomes
+from serai_agent.edge.outcomes import LINE_IS_LOST_S, Outcomes
 from serai_agent.edge.reading import Worker, servers_of, versions_of
 from tests.unit.edge.values import server
 
@@ -146,27 +146,37 @@ def test_what_a_reload_hands_over_has_arrived_once() -> None:
 def test_what_was_held_by_a_haproxy_that_died_hides_nothing_that_comes_to_the_next_one() -> None:
     sums, told = Outcomes(), []
     for master, there in ((1, asleep(5)), (1, asleep(6)), (2, asleep(4, pid=8))):
-        with sums.asking(master):
+        with sums.asking(master, 1.0):
             pass
         told.append(all_arrivals([there], sums))
     assert told == [5, 6, 10]
 
 
 def test_what_was_held_and_whose_line_was_lost_hides_nothing_for_long() -> None:
+    sums, told = Outcomes(), []
+    for at_s, tracked in ((1.0, 5), (2.0, 0), (2.0 + LINE_IS_LOST_S, 0), (8.0, 2)):
+        with sums.asking(None, at_s):
+            pass
+        told.append(all_arrivals([asleep(tracked)], sums))
+    assert told == [5, 5, 5, 7]
+
+
+def test_lines_of_what_was_held_may_come_some_reads_after_it_has_gone() -> None:
     sums = Outcomes()
-    told = [all_arrivals([there], sums) for there in (asleep(5), *[asleep(0)] * SETTLING_READS)]
-    told.append(all_arrivals([asleep(2)], sums))
-    assert told == [5, 5, 5, 5, 7]
+    told = [all_arrivals([there], sums) for there in (asleep(5), *[asleep(0)] * 9)]
+    ended(sums, 5)
+    told.append(all_arrivals([asleep(0)], sums))
+    assert set(told) == {5}
 
 
 @pytest.mark.parametrize("there", [asleep(5), worker(5, tracked=5)])
 def test_what_ends_while_haproxy_answers_is_not_counted_twice(there: Worker) -> None:
     sums = Outcomes()
     told = [all_arrivals([there], sums)]
-    with sums.asking(None):
+    with sums.asking(None, 1.0):
         ended(sums, 2)
     told.append(all_arrivals([there], sums))  # its answer is from before they ended
-    with sums.asking(None):
+    with sums.asking(None, 1.0):
         pass
     told += [all_arrivals([there], sums)]
     assert told == [5, 5, 7], "and who came in their places is counted at the next look"
