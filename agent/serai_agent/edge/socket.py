@@ -37,8 +37,32 @@ def is_listened_at(path: Path) -> bool:
         return one.connect_ex(short) not in (errno.ENOENT, errno.ECONNREFUSED)
 
 
+_unheard: set[asyncio.Task[str]] = set()
+"""Answers that are read to their end though nobody waits for them any more."""
+
+
 async def ask(path: Path, command: str) -> str:
-    """Send one line (commands joined by `;`) and return the answer; Unavailable otherwise."""
+    """Send one line (commands joined by `;`) and return the answer; Unavailable otherwise.
+
+    Who is cancelled waits no longer, but the answer is still read: HAProxy would keep a caller that
+    left in the middle of one, and would not end before it has forgotten it.
+    """
+    asking = asyncio.create_task(_ask(path, command))
+    try:
+        return await asyncio.shield(asking)
+    except asyncio.CancelledError:
+        _unheard.add(asking)
+        asking.add_done_callback(_forget)
+        raise
+
+
+def _forget(asked: asyncio.Task[str]) -> None:
+    _unheard.discard(asked)
+    if not asked.cancelled():
+        asked.exception()  # that it failed is nobody's concern
+
+
+async def _ask(path: Path, command: str) -> str:
     try:
         async with asyncio.timeout(DEADLINE_S):
             with reachable(path) as short:
