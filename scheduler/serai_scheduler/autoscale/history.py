@@ -250,7 +250,7 @@ class History:
             self.demand.steady,
             sample.start_up_s,
             floor=FLOOR_REPLICAS * slots,
-            ample=noisy(now) <= slots,
+            ample=now + math.sqrt(now) <= slots,
         )
         self.hold.add(at_s, max(self.lifted, noisy(now)))
         self.held = self.hold.judge(at_s, now, sample.start_up_s)

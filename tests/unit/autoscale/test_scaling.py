@@ -41,6 +41,7 @@ def test_a_fresh_api_has_one_replica_while_one_is_ample(
     service_s: float, every_s: int, start_up_s: int
 ) -> None:
     service = Service(1, service_s, start_up_s, limits=Limits(1, 10, 1.0))
+    service.run(5, lambda _: 0.0)
     service.run(HOUR, lambda _: 1.0 / every_s)
     assert set(service.wanted) == {1}, "from the first request on"
     assert service.late() == 0
