@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from serai.engine import Engine
 from serai.errors import Refused, Unavailable
+from serai.tasks import cancelled
 from serai_scheduler.nodeplan import Take
 
 AT_ONCE = 4
@@ -30,10 +31,7 @@ class Tending:
 
     async def aclose(self) -> None:
         """Order nothing any more."""
-        giving = list(self._giving.values())
-        for one in giving:
-            one.cancel()
-        await asyncio.gather(*giving, return_exceptions=True)
+        await cancelled(*self._giving.values())
         self._giving.clear()  # one that had not begun yet did not take itself out
 
     async def give(self, orders: Sequence[Take]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from serai.errors import Refused, Unavailable
+from serai.tasks import cancelled
 from serai_scheduler.nomad.client import NomadClient
 
 log = logging.getLogger(__name__)
@@ -30,10 +31,7 @@ class Drains:
 
     async def aclose(self) -> None:
         """Ask nothing any more."""
-        asking = list(self._asking.values())
-        for one in asking:
-            one.cancel()
-        await asyncio.gather(*asking, return_exceptions=True)
+        await cancelled(*self._asking.values())
         self._asking.clear()  # one that had not begun yet did not take itself out
 
     async def deadlines(self, nodes: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:

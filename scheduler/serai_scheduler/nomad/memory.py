@@ -9,6 +9,7 @@ import msgspec
 
 from serai.clock import Clock
 from serai.model import Replica, ReplicaState
+from serai.tasks import cancelled
 from serai_scheduler.nomad.client import NomadClient
 from serai_scheduler.nomad.endings import in_full
 from serai_scheduler.nomad.names import JobName
@@ -61,10 +62,7 @@ class Memory:
 
     async def aclose(self) -> None:
         """Read nothing any more."""
-        reading = list(self._reading.values())
-        for one in reading:
-            one.cancel()
-        await asyncio.gather(*reading, return_exceptions=True)
+        await cancelled(*self._reading.values())
         self._reading.clear()  # one that had not begun yet did not take itself out
 
     def keep_only(self, allocations: Sequence[Mapping[str, Any]]) -> None:
